@@ -1,0 +1,243 @@
+package registry
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"time"
+)
+
+// feed reads the set of one query for all its readers. Its goroutine is the only caller of its Source; readers look at
+// the newest state whenever they are ready, so a slow one holds nobody up and skips what it missed.
+type feed struct {
+	r     *Registry
+	query Query
+	key   string
+	ctx   context.Context // ends with the feed, which outlives each of its readers
+	stop  context.CancelFunc
+
+	readers int         // guarded by r.mu
+	idle    *time.Timer // stops the feed some time after its last reader has left; guarded by r.mu
+
+	mu      sync.Mutex
+	state   state
+	changed chan struct{} // closed, and replaced, when state changes
+}
+
+// state is what readers see. Its set is never changed in place.
+type state struct {
+	set      []*Instance // the last good one
+	known    bool        // whether set is
+	revision int         // counts the changes of set
+	err      error       // why set may be out of date
+	final    bool        // nothing follows err
+	fromDisk bool        // set was not read from the registry
+}
+
+// join returns the feed for q, started where there was none, and counts the caller as its reader.
+func (r *Registry) join(q Query) (*feed, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if err := r.unusable(); err != nil {
+		return nil, err
+	}
+	key := q.key()
+	f := r.feeds[key]
+	if f == nil {
+		ctx, cancel := context.WithCancel(r.ctx)
+		f = &feed{r: r, query: q.normal(), key: key, ctx: ctx, stop: cancel, changed: make(chan struct{})}
+		r.feeds[key] = f
+		r.work.Go(f.run)
+	}
+	f.addReader()
+	return f, nil
+}
+
+// joinLive is join for a feed that runs already, and returns nil where none does.
+func (r *Registry) joinLive(q Query) *feed {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	f := r.feeds[q.key()]
+	if f == nil || r.unusable() != nil {
+		return nil
+	}
+	f.addReader()
+	return f
+}
+
+func (f *feed) addReader() {
+	f.readers++
+	f.stopTimer()
+}
+
+func (f *feed) stopTimer() {
+	if f.idle != nil {
+		f.idle.Stop()
+		f.idle = nil
+	}
+}
+
+// leave ends what join began. The last reader leaves the feed to linger.
+func (r *Registry) leave(f *feed) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	f.readers--
+	switch {
+	case f.readers > 0 || r.closed:
+	case r.opts.Linger < 0:
+		r.forget(f)
+	default:
+		f.idle = time.AfterFunc(r.opts.Linger, func() {
+			r.mu.Lock()
+			defer r.mu.Unlock()
+			if f.readers == 0 {
+				r.forget(f)
+			}
+		})
+	}
+}
+
+// forget stops f; whoever asks for its query from now on gets another. r.mu is held.
+func (r *Registry) forget(f *feed) {
+	if r.feeds[f.key] == f {
+		delete(r.feeds, f.key)
+	}
+	f.stop()
+}
+
+// run reads the set until the feed is stopped or nothing can follow.
+func (f *feed) run() {
+	defer f.stop()
+	src := f.r.driver.Follow(f.query)
+	defer src.Close()
+	saved := f.r.loadSaved(f.query)
+	if saved != nil {
+		// A registry that accepts and never answers must not keep a new process waiting for the driver's patience to end.
+		hurry := time.AfterFunc(saved.patience, func() { f.fail(errNoAnswer, saved) })
+		defer hurry.Stop()
+	}
+	retry, pace := f.r.newBackoff(), f.r.newPace()
+	for {
+		raw, err := src.Next(f.ctx)
+		switch {
+		case f.ctx.Err() != nil:
+			return
+		case err == nil:
+			retry.reset()
+			if n, changed := f.publish(raw); changed {
+				f.r.save(f.query, n)
+			}
+			if !sleep(f.ctx, pace.next(len(raw))) {
+				return
+			}
+		default:
+			if final := f.fail(f.r.classify(f.ctx, err), saved); final {
+				f.r.mu.Lock()
+				f.r.forget(f)
+				f.r.mu.Unlock()
+				return
+			}
+			pace.next(0) // success and failure in turn are not to escape both bounds
+			if !retry.wait(f.ctx) {
+				return
+			}
+		}
+	}
+}
+
+// publish makes what a Source returned the state, where it differs. It returns the set, and whether that changed.
+func (f *feed) publish(raw []*Instance) ([]*Instance, bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	old := f.state
+	set, same := merge(old.set, raw, f.query)
+	changed := !same || !old.known
+	if changed || old.err != nil {
+		next := state{set: set, known: true, revision: old.revision}
+		if changed {
+			next.revision++
+		}
+		f.set(next)
+	}
+	if old.err != nil {
+		f.r.opts.Logger.Info("rollcall: the registry answers again", "registry", f.r.String(), "service", f.query.Service, "instances", len(set))
+	}
+	return set, changed || old.fromDisk
+}
+
+// fail puts err beside the last good set, and the saved one where there is none. It reports whether nothing can follow.
+func (f *feed) fail(err error, saved *savedSet) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	next := f.state
+	if err == errNoAnswer && (next.known || next.err != nil) {
+		return false
+	}
+	next.final = errors.Is(err, ErrInvalid) || errors.Is(err, ErrClosed)
+	if !next.known && saved != nil && !next.final {
+		next.set, _ = merge(nil, saved.instances, f.query)
+		next.known, next.fromDisk = true, true
+		next.revision++
+	}
+	if next.fromDisk {
+		err = saved.beside(err)
+	}
+	next.err = &Error{Op: "watch", Service: f.query.Service, Err: err}
+	if errText(f.state.err) == errText(next.err) {
+		return next.final
+	}
+	f.set(next)
+	f.r.opts.Logger.Warn("rollcall: the set may be out of date", "registry", f.r.String(), "service", f.query.Service,
+		"instances", len(next.set), "error", err)
+	return next.final
+}
+
+// set makes s the state and wakes every reader. f.mu is held.
+func (f *feed) set(s state) {
+	f.state = s
+	close(f.changed)
+	f.changed = make(chan struct{})
+}
+
+// now returns the state, and a channel that is closed when it changes.
+func (f *feed) now() (state, <-chan struct{}) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.state, f.changed
+}
+
+func errText(err error) string {
+	if err == nil {
+		return ""
+	}
+	return err.Error()
+}
+
+// merge returns what q selects of raw, in order, with the pointers of old for instances that did not change, and whether
+// nothing changed at all. It changes neither old nor raw.
+func merge(old, raw []*Instance, q Query) (set []*Instance, same bool) {
+	set = make([]*Instance, 0, len(raw))
+	for _, in := range raw {
+		if q.Matches(in) {
+			set = append(set, in)
+		}
+	}
+	if !slices.IsSortedFunc(set, compareInstances) {
+		slices.SortStableFunc(set, compareInstances)
+	}
+	set = slices.CompactFunc(set, func(a, b *Instance) bool { return compareInstances(a, b) == 0 })
+	same = len(set) == len(old)
+	i := 0
+	for j, in := range set {
+		for i < len(old) && compareInstances(old[i], in) < 0 {
+			i++
+		}
+		if i < len(old) && compareInstances(old[i], in) == 0 && old[i].Equal(in) {
+			set[j] = old[i]
+		} else {
+			same = false
+		}
+	}
+	return set, same
+}

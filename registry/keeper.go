@@ -1,0 +1,116 @@
+package registry
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+)
+
+// keep holds the announcement until Deregister or Close, and never gives up in between.
+func (g *registration) keep() {
+	defer close(g.done)
+	retry := g.r.newBackoff()
+	for {
+		since := time.Now()
+		err := g.hold()
+		if g.ctx.Err() != nil {
+			return
+		}
+		if time.Since(since) > g.r.opts.BackoffMax {
+			retry.reset() // only what stood for a while counts as a success: a flapping store is to be approached slowly
+		}
+		g.lost(err)
+		if errors.Is(err, ErrReplaced) && !g.standAside() {
+			return
+		}
+		for retry.wait(g.ctx) {
+			if err = g.announce(); err == nil {
+				break
+			}
+			g.lost(err)
+		}
+		if g.ctx.Err() != nil {
+			return
+		}
+	}
+}
+
+// hold blocks while the announcement stands, and returns why it no longer does.
+func (g *registration) hold() error {
+	ctx, cancel := context.WithCancel(g.ctx)
+	defer cancel()
+	g.mu.Lock()
+	lease := g.lease
+	g.renew = cancel
+	pending := g.err
+	g.mu.Unlock()
+	if pending != nil {
+		return pending // an Update gave up between the announcement and now
+	}
+	err := lease.Keep(ctx)
+	if ctx.Err() != nil && g.ctx.Err() == nil {
+		return fmt.Errorf("%w: an update could not be written yet", ErrUnavailable)
+	}
+	if err == nil {
+		return fmt.Errorf("%w: the entry was released by nobody here", ErrUnavailable)
+	}
+	return g.r.classify(g.ctx, err)
+}
+
+// lost notes why the announcement does not stand, and logs it unless it did so for the same reason before.
+func (g *registration) lost(err error) {
+	g.mu.Lock()
+	repeated := errText(g.err) == errText(err)
+	g.err = err
+	g.mu.Unlock()
+	if !repeated {
+		g.r.opts.Logger.Warn("rollcall: the announcement does not stand; it is made again until it does",
+			"registry", g.r.String(), "service", g.service, "id", g.id, "error", err)
+	}
+}
+
+// standAside waits until the entry of the registration that took this one's ID over has gone.
+func (g *registration) standAside() bool {
+	for set, err := range g.r.Watch(g.ctx, Query{Service: g.service, AnyStatus: true}) {
+		if err == nil && !hasID(set, g.id) {
+			return true
+		}
+	}
+	return false
+}
+
+func hasID(set []*Instance, id string) bool {
+	return slices.ContainsFunc(set, func(in *Instance) bool { return in.ID == id })
+}
+
+// announce makes one attempt to announce want afresh.
+func (g *registration) announce() error {
+	if err := g.take(g.ctx); err != nil {
+		return err
+	}
+	defer g.give()
+	g.mu.Lock()
+	want, gone := g.want, g.gone
+	g.mu.Unlock()
+	if gone {
+		return ErrClosed // Deregister had its turn before: what it released must stay so
+	}
+	lease, err := g.r.driver.Announce(g.r.ctx, want)
+	if err != nil {
+		return g.r.classify(g.r.ctx, err)
+	}
+	g.mu.Lock()
+	g.lease, g.written, g.err = lease, want, nil
+	close(g.stood)
+	g.stood = make(chan struct{})
+	gone = g.gone
+	g.mu.Unlock()
+	if gone {
+		// Deregister came during the attempt. It may have given up waiting, so the entry is taken back here.
+		return g.release(g.r.ctx)
+	}
+	g.r.opts.Logger.Info("rollcall: announced again", "registry", g.r.String(), "service", g.service, "id", g.id)
+	return nil
+}

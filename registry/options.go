@@ -1,0 +1,93 @@
+package registry
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+)
+
+// Options tune a [Registry]. The zero value works; a zero field means its default. A negative duration is refused, but
+// for Linger.
+type Options struct {
+	// Logger receives what nobody else would hear of: losses, repairs, outages, unreadable cache files. Default:
+	// [slog.Default].
+	Logger *slog.Logger
+	// CacheDir is a folder for the last good sets, so that a process that starts while the registry is down still gets
+	// its instances, beside an error that says that they are from disk. It is created where it does not exist. Processes
+	// may share it. Default: "", nothing is written.
+	CacheDir string
+	// Linger is how long a watch stays warm after its last reader has left, so that one who comes back, such as a gRPC
+	// channel that leaves idleness, finds it ready and the registry does not see a query cancelled and asked again.
+	// Default: 30 s. Negative: not at all.
+	Linger time.Duration
+	// BackoffMin and BackoffMax bound the time before a failed attempt is made again: before the n-th attempt in a row
+	// it is a random part (full jitter) of BackoffMin·2ⁿ, and of BackoffMax at the most. Defaults: 50 ms and 2 s.
+	BackoffMin, BackoffMax time.Duration
+	// Burst and Spacing bound what a storm of changes costs. A watch that was quiet reads its next Burst sets as fast as
+	// they come; after that it reads one each Spacing, and earns one more of the burst back for each Spacing that it does
+	// not use. Of a set with many instances Spacing is at least SpacingPerInstance for each. What a change has to wait
+	// for is therefore never more than one Spacing, and the newest set always arrives. Defaults: 4, 200 ms and 100 µs: a
+	// service of 1,000 instances that changes without end is read five times a second.
+	Burst              int
+	Spacing            time.Duration
+	SpacingPerInstance time.Duration
+}
+
+// The defaults of [Options].
+const (
+	DefaultLinger             = 30 * time.Second
+	DefaultBackoffMin         = 50 * time.Millisecond
+	DefaultBackoffMax         = 2 * time.Second
+	DefaultBurst              = 4
+	DefaultSpacing            = 200 * time.Millisecond
+	DefaultSpacingPerInstance = 100 * time.Microsecond
+)
+
+// Validate returns an error that wraps [ErrInvalid] and names every field that cannot be used.
+func (o Options) Validate() error {
+	var errs []error
+	for _, d := range []struct {
+		name  string
+		value time.Duration
+	}{
+		{"BackoffMin", o.BackoffMin}, {"BackoffMax", o.BackoffMax},
+		{"Spacing", o.Spacing}, {"SpacingPerInstance", o.SpacingPerInstance},
+	} {
+		if d.value < 0 {
+			errs = append(errs, fmt.Errorf("%w: Options.%s: %v is negative", ErrInvalid, d.name, d.value))
+		}
+	}
+	if o.Burst < 0 {
+		errs = append(errs, fmt.Errorf("%w: Options.Burst: %d is negative", ErrInvalid, o.Burst))
+	}
+	if full := o.withDefaults(); len(errs) == 0 && full.BackoffMin > full.BackoffMax {
+		errs = append(errs, fmt.Errorf("%w: Options.BackoffMin: %v is above BackoffMax, %v", ErrInvalid, full.BackoffMin, full.BackoffMax))
+	}
+	return errors.Join(errs...)
+}
+
+func (o Options) withDefaults() Options {
+	if o.Logger == nil {
+		o.Logger = slog.Default()
+	}
+	if o.Linger == 0 {
+		o.Linger = DefaultLinger
+	}
+	if o.BackoffMin == 0 {
+		o.BackoffMin = DefaultBackoffMin
+	}
+	if o.BackoffMax == 0 {
+		o.BackoffMax = DefaultBackoffMax
+	}
+	if o.Burst == 0 {
+		o.Burst = DefaultBurst
+	}
+	if o.Spacing == 0 {
+		o.Spacing = DefaultSpacing
+	}
+	if o.SpacingPerInstance == 0 {
+		o.SpacingPerInstance = DefaultSpacingPerInstance
+	}
+	return o
+}

@@ -1,0 +1,158 @@
+package registry_test
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/rollcall-go/rollcall/registry"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func TestLookup(t *testing.T) {
+	t.Run("makes one attempt where nobody watches", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			d := newFake()
+			r := newRegistry(t, d, registry.Options{})
+			set, err := r.Lookup(t.Context(), web)
+			if err != nil || set == nil || len(set) != 0 {
+				t.Errorf("an unknown service is %v, %v, want an empty slice", set, err)
+			}
+			d.put(instance("b"), instance("a"))
+			set, err = r.Lookup(t.Context(), web)
+			if err != nil {
+				t.Fatal(err)
+			}
+			wantIDs(t, set, "a", "b")
+			d.fail(errors.New("down"))
+			set, err = r.Lookup(t.Context(), web)
+			var e *registry.Error
+			if set != nil || !errors.Is(err, registry.ErrUnavailable) || !errors.As(err, &e) || e.Op != "lookup" {
+				t.Errorf("in an outage it says %v, %v", set, err)
+			}
+			if n := d.count(&d.nexts); n != 3 || d.sourcesClosed != 3 {
+				t.Errorf("three lookups made %d reads and closed %d sources", n, d.sourcesClosed)
+			}
+		})
+	})
+	t.Run("is served by a live watch, and by its last good set in an outage", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			d := newFake()
+			d.put(instance("a"))
+			r := newRegistry(t, d, registry.Options{})
+			watch(t, r, web)
+			synctest.Wait()
+			before := d.count(&d.nexts)
+			for range 1000 {
+				set, err := r.Lookup(t.Context(), web)
+				if err != nil {
+					t.Fatal(err)
+				}
+				wantIDs(t, set, "a")
+			}
+			if n := d.count(&d.nexts); n != before {
+				t.Errorf("a thousand lookups beside a watch made %d reads", n-before)
+			}
+			d.fail(errors.New("down"))
+			time.Sleep(time.Second)
+			set, err := r.Lookup(t.Context(), web)
+			wantIDs(t, set, "a")
+			if !errors.Is(err, registry.ErrUnavailable) || strings.Count(err.Error(), "rollcall:") != 1 {
+				t.Errorf("in an outage it says %v", err)
+			}
+		})
+	})
+	t.Run("waits for the first answer of a watch no longer than its context", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			d := newFake()
+			d.shut()
+			r := newRegistry(t, d, registry.Options{})
+			watch(t, r, web)
+			synctest.Wait()
+			if _, err := r.Lookup(within(t, time.Minute), web); !errors.Is(err, context.DeadlineExceeded) {
+				t.Errorf("it says %v", err)
+			}
+		})
+	})
+}
+
+func TestServicesAreSorted(t *testing.T) {
+	d := newFake()
+	r := newRegistry(t, d, registry.Options{})
+	if got, err := r.Services(t.Context()); err != nil || !slices.Equal(got, []string{"a", "b"}) {
+		t.Errorf("Services() = %v, %v", got, err)
+	}
+	d.fail(errors.New("down"))
+	if _, err := r.Services(t.Context()); !errors.Is(err, registry.ErrUnavailable) {
+		t.Errorf("in an outage it says %v", err)
+	}
+}
+
+func TestClose(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newFake()
+		r := newRegistry(t, d, registry.Options{})
+		g := register(t, r, instance("a"))
+		watch(t, r, web)
+		synctest.Wait()
+		for range 2 {
+			if err := r.Close(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if !d.has("web", "a") {
+			t.Error("Close deregistered an instance")
+		}
+		if d.closed != 1 {
+			t.Errorf("the driver was closed %d times, want once", d.closed)
+		}
+		errs := map[string]error{"Err": g.Err(), "Deregister": g.Deregister(t.Context()), "Update": g.Update(t.Context(), instance("a"))}
+		_, errs["Register"] = r.Register(t.Context(), instance("b"))
+		_, errs["Lookup"] = r.Lookup(t.Context(), web)
+		_, errs["Services"] = r.Services(t.Context())
+		for _, err := range r.Watch(t.Context(), web) {
+			errs["Watch"] = err
+		}
+		for call, err := range errs {
+			var e *registry.Error
+			if !errors.Is(err, registry.ErrClosed) || !errors.As(err, &e) {
+				t.Errorf("after Close %s says %v", call, err)
+			}
+		}
+		if len(errs) != 7 {
+			t.Errorf("only %d calls answered", len(errs))
+		}
+	})
+}
+
+func TestInvalidOptionsAreNamedByEveryCall(t *testing.T) {
+	o := registry.Options{Burst: -1, Spacing: -time.Second}
+	err := o.Validate()
+	for _, want := range []string{"Options.Burst: -1", "Options.Spacing: -1s"} {
+		if !errors.Is(err, registry.ErrInvalid) || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v does not name %s", err, want)
+		}
+	}
+	if err := (registry.Options{BackoffMin: time.Minute}).Validate(); err == nil || !strings.Contains(err.Error(), "BackoffMin: 1m0s is above BackoffMax, 2s") {
+		t.Errorf("Validate() = %v", err)
+	}
+	if err := (registry.Options{Linger: -1}).Validate(); err != nil {
+		t.Error(err)
+	}
+	r := newRegistry(t, newFake(), o)
+	if _, err := r.Register(t.Context(), instance("a")); !errors.Is(err, registry.ErrInvalid) {
+		t.Errorf("Register says %v", err)
+	}
+	for _, err := range r.Watch(t.Context(), web) {
+		if !errors.Is(err, registry.ErrInvalid) {
+			t.Errorf("Watch says %v", err)
+		}
+	}
+}
