@@ -29,6 +29,11 @@ func (o Openers) Open(ctx context.Context, rawURL string) (*Registry, error) {
 			"it takes the form scheme://[user:password@]host:port/?parameter=value, with reserved characters in it percent-encoded", ErrInvalid)}
 	}
 	open, ok := o[u.Scheme]
+	if !ok && !strings.HasPrefix(strings.ToLower(rawURL), u.Scheme+"://") {
+		// user:password@host parses, with the user for a scheme.
+		return nil, &Error{Op: "open", Err: fmt.Errorf("%w: URL: it starts with none of the schemes that this program can open, followed by ://: %s",
+			ErrInvalid, o.schemes())}
+	}
 	if !ok {
 		return nil, &Error{Op: "open", Err: fmt.Errorf("%w: URL: scheme %q is none of those that this program can open: %s",
 			ErrInvalid, u.Scheme, o.schemes())}
