@@ -63,13 +63,6 @@ func (d *fake) write(in *registry.Instance) {
 	d.wake()
 }
 
-func (d *fake) remove(service, id string) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	delete(d.entries[service], id)
-	d.wake()
-}
-
 // wake lets every Next return, and every Keep look again.
 func (d *fake) wake() {
 	d.revision++

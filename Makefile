@@ -1,0 +1,29 @@
+# Shortcuts; everything here can be typed by hand too. The first word of a target's comment line is its name in `make help`.
+.DEFAULT_GOAL := help
+.PHONY: help test quick lint generate quickstart consul ci
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+test: ## all tests with the race detector; real Consul and etcd, built on the first run (about 5 minutes)
+	go test -race -timeout 30m ./...
+
+quick: ## the tests that need no server
+	go test ./registry/... ./memory/... ./internal/urlparam/... ./examples/unittest/...
+
+lint: ## gofmt, go vet, staticcheck
+	@test -z "$$(gofmt -l .)" || { gofmt -l .; exit 1; }
+	go vet ./...
+	go tool -modfile=tools/lint/go.mod staticcheck ./...
+
+generate: ## write generated files anew
+	go generate ./...
+
+quickstart: ## the demonstration in one process
+	go run ./examples/quickstart
+
+consul: ## a development Consul on 127.0.0.1:8500, without Docker (about 3 minutes to build the first time)
+	go tool -modfile=tools/consul/go.mod consul agent -dev
+
+ci: ## everything that main must pass
+	.ci/run
