@@ -1,0 +1,60 @@
+package testbed
+
+import (
+	"bufio"
+	"errors"
+	"net"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+const victim = "TESTBED_VICTIM" // set in the test binary that is to be killed
+
+// A test binary that is killed, as by a timeout of the go command, leaves no server behind.
+func TestServerDiesWithTheTestBinary(t *testing.T) {
+	if os.Getenv(victim) != "" {
+		if _, err := os.Stdout.WriteString("addr=" + StartEtcd(t).Addr() + "\n"); err != nil {
+			t.Fatal(err)
+		}
+		select {} // until killed
+	}
+	t.Parallel()
+	cmd := exec.Command(os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v")
+	cmd.Env = append(os.Environ(), victim+"=1")
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	addr := ""
+	lines := bufio.NewScanner(out)
+	for addr == "" && lines.Scan() {
+		addr, _ = strings.CutPrefix(lines.Text(), "addr=")
+		if addr == lines.Text() {
+			addr = ""
+		}
+	}
+	err = errors.Join(lines.Err(), cmd.Process.Kill())
+	_ = cmd.Wait() // it was killed
+	if addr == "" || err != nil {
+		t.Fatalf("the other test binary did not start its server: %v", err)
+	}
+	for deadline := time.Now().Add(signalTimeout); ; time.Sleep(10 * time.Millisecond) {
+		c, err := net.Dial("tcp", addr)
+		if errors.Is(err, syscall.ECONNREFUSED) {
+			return
+		}
+		if err == nil {
+			_ = c.Close()
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("a server without its test binary still listens on %s (%v)", addr, err)
+		}
+	}
+}

@@ -1,0 +1,234 @@
+//go:build darwin || dragonfly || freebsd || linux || netbsd || openbsd
+
+package testbed
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+const (
+	// readyTimeout is for a machine under heavy load: on an idle one both servers are ready in less than 2 s.
+	readyTimeout = 60 * time.Second
+	// signalTimeout bounds how long a server may take to stop or to end as it was asked to.
+	signalTimeout = 20 * time.Second
+	logTailLines  = 40
+)
+
+var errAddressInUse = errors.New("address already in use")
+
+// A server is a program that runs with its own ports and folder for the length of a test, in one process after another.
+type server struct {
+	tb         testing.TB
+	executable string
+	name       string
+	dir        string // all of its files
+	ports      []int  // the first one serves clients
+	configure  func() (args []string, err error)
+	ready      func(ctx context.Context) error // nil when the server can be used; one attempt
+
+	runs    int
+	current *process // nil before the first start
+}
+
+// uniqueName tells a server from one that another process runs on a port that both of them chose.
+func uniqueName() string { return "testbed-" + strings.ToLower(rand.Text()[:8]) }
+
+// launch is the first start. Ports that were free when they were chosen need not be so any more when the server opens
+// them, thus it tries others then.
+func (s *server) launch(p *program, ports int) {
+	s.tb.Helper()
+	executable, err := p.executable()
+	if err != nil {
+		s.tb.Fatalf("testbed: %v", err)
+	}
+	s.executable, s.name = executable, p.name
+	s.dir = s.tb.TempDir()
+	s.tb.Cleanup(s.end) // after TempDir, hence before the folder is removed
+	for attempt := 1; ; attempt++ {
+		if s.ports, err = reservePorts(ports); err == nil {
+			err = s.start()
+		}
+		if err == nil {
+			return
+		}
+		if !errors.Is(err, errAddressInUse) || attempt == 5 {
+			s.tb.Fatalf("testbed: %s: %v%s", s.name, err, s.logTail())
+		}
+		releasePorts(s.ports)
+		s.removeData()
+	}
+}
+
+// end kills what runs, since nobody needs its data any more.
+func (s *server) end() {
+	if s.current != nil {
+		if err := s.current.kill(); err != nil {
+			s.tb.Errorf("testbed: %s: %v", s.name, err)
+		}
+	}
+	if s.tb.Failed() && s.runs > 0 {
+		s.tb.Logf("testbed: %s, run %d:%s", s.name, s.runs, s.logTail())
+	}
+	releasePorts(s.ports)
+}
+
+// start begins a run and waits until the server is ready, has ended or takes too long.
+func (s *server) start() error {
+	s.runs++
+	args, err := s.configure()
+	if err != nil {
+		return err
+	}
+	p, err := startProcess(s.executable, args, s.logFile())
+	if err != nil {
+		return err
+	}
+	s.current = p
+	ctx, cancel := context.WithTimeout(context.Background(), readyTimeout)
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		select {
+		case <-p.exited:
+			cancel() // no need to wait for an answer any more, least of all from somebody else on the port
+		case <-ctx.Done():
+		}
+	}()
+	defer func() { cancel(); <-ended }()
+	poll := time.NewTicker(10 * time.Millisecond)
+	defer poll.Stop()
+	for {
+		err := s.ready(ctx)
+		// A process that has ended is not ready, whoever it was that answered on its port.
+		if p.hasExited() {
+			if log, err := os.ReadFile(s.logFile()); err == nil && bytes.Contains(log, []byte(errAddressInUse.Error())) {
+				return errAddressInUse
+			}
+			return fmt.Errorf("ended before it was ready: %s", p.cmd.ProcessState)
+		}
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-poll.C:
+		case <-p.exited:
+		case <-ctx.Done():
+			if p.hasExited() {
+				continue
+			}
+			return errors.Join(fmt.Errorf("not ready within %s: %w", readyTimeout, err), p.kill())
+		}
+	}
+}
+
+// Addr is the host:port that serves clients. It stays the same over every Restart.
+func (s *server) Addr() string { return loopback(s.ports[0]) }
+
+// Kill ends the server at once with SIGKILL, as a crash would, and waits until it has ended.
+func (s *server) Kill() {
+	s.tb.Helper()
+	s.must(s.current.kill())
+}
+
+// Terminate ends the server in good order with SIGTERM, also a stopped one, and waits until it has ended.
+func (s *server) Terminate() {
+	s.tb.Helper()
+	s.must(s.current.terminate(signalTimeout))
+}
+
+// Stop halts the server with SIGSTOP: the kernel goes on accepting connections for it, and nothing answers. It has taken
+// effect when Stop returns, and lasts until Continue, Kill, Terminate or Restart.
+func (s *server) Stop() {
+	s.tb.Helper()
+	s.must(s.current.stop(signalTimeout))
+}
+
+// Continue lets a stopped server go on with SIGCONT.
+func (s *server) Continue() {
+	s.tb.Helper()
+	s.must(s.current.signal(syscall.SIGCONT))
+}
+
+// Restart starts the server again on its ports, with its data or with none, and blocks until it is ready. A server that
+// still runs is killed first.
+func (s *server) Restart(keepData bool) {
+	s.tb.Helper()
+	s.must(s.current.kill())
+	if !keepData {
+		s.removeData()
+	}
+	// Whoever may hold a port of ours for the moment gives it back: the ports are not for outgoing connections, and
+	// another test binary that tries one out closes it at once.
+	deadline := time.Now().Add(signalTimeout)
+	err := s.start()
+	for errors.Is(err, errAddressInUse) && time.Now().Before(deadline) {
+		err = s.start()
+	}
+	s.must(err)
+}
+
+func (s *server) must(err error) {
+	s.tb.Helper()
+	if err != nil {
+		s.tb.Fatalf("testbed: %s: %v%s", s.name, err, s.logTail())
+	}
+}
+
+func (s *server) dataDir() string { return filepath.Join(s.dir, "data") }
+
+func (s *server) removeData() {
+	s.tb.Helper()
+	if err := os.RemoveAll(s.dataDir()); err != nil {
+		s.tb.Fatalf("testbed: %s: %v", s.name, err)
+	}
+}
+
+// logFile is that of the present run: each has its own, so that what an earlier one wrote is not taken for news.
+func (s *server) logFile() string {
+	return filepath.Join(s.dir, fmt.Sprintf("%s-%d.log", s.name, s.runs))
+}
+
+func (s *server) logTail() string {
+	log, err := os.ReadFile(s.logFile())
+	if err != nil {
+		return ""
+	}
+	lines := strings.Split(strings.TrimSpace(string(log)), "\n")
+	lines = lines[max(0, len(lines)-logTailLines):]
+	return fmt.Sprintf("\nthe end of its log:\n\t%s", strings.Join(lines, "\n\t"))
+}
+
+// probe makes the requests of readiness checks. It keeps no connection open, so that it adds nothing to what a test may
+// count, and takes no proxy from the environment.
+var probe = &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 10 * time.Second}
+
+// call makes one request to the server and returns the body of its answer, which has to be a 200.
+func (s *server) call(ctx context.Context, method, path, body string, header http.Header) ([]byte, error) {
+	req, err := http.NewRequestWithContext(ctx, method, "http://"+s.Addr()+path, strings.NewReader(body))
+	if err != nil {
+		return nil, err
+	}
+	req.Header = header
+	resp, err := probe.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	answer, err := io.ReadAll(resp.Body)
+	err = errors.Join(err, resp.Body.Close())
+	if err == nil && resp.StatusCode != http.StatusOK {
+		err = fmt.Errorf("%s %s: %s: %s", method, path, resp.Status, bytes.TrimSpace(answer))
+	}
+	return answer, err
+}
