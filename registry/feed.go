@@ -23,6 +23,7 @@ type feed struct {
 	mu      sync.Mutex
 	state   state
 	changed chan struct{} // closed, and replaced, when state changes
+	unhold  func()        // ends the doubt about an empty set; nil while there is none
 }
 
 // state is what readers see. Its set is never changed in place.
@@ -146,12 +147,23 @@ func (f *feed) run() {
 	}
 }
 
-// publish makes what a Source returned the state, where it differs. It returns the set, and whether that changed.
+// publish makes what a Source returned the state, where it differs and can be believed. It returns the set, and whether
+// that changed.
 func (f *feed) publish(raw []*Instance) ([]*Instance, bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	set, same := merge(f.state.set, raw, f.query)
+	if len(set) == 0 && len(f.state.set) > 0 && f.state.err != nil && f.r.opts.EmptyHold > 0 {
+		f.holdEmpty()
+		return nil, false
+	}
+	return set, f.accept(set, same)
+}
+
+// accept makes set the state, and reports whether that is news. f.mu is held.
+func (f *feed) accept(set []*Instance, same bool) bool {
+	f.endHold()
 	old := f.state
-	set, same := merge(old.set, raw, f.query)
 	changed := !same || !old.known
 	if changed || old.err != nil {
 		next := state{set: set, known: true, revision: old.revision}
@@ -163,7 +175,7 @@ func (f *feed) publish(raw []*Instance) ([]*Instance, bool) {
 	if old.err != nil {
 		f.r.opts.Logger.Info("rollcall: the registry answers again", "registry", f.r.String(), "service", f.query.Service, "instances", len(set))
 	}
-	return set, changed || old.fromDisk
+	return changed || old.fromDisk
 }
 
 // fail puts err beside the last good set, and the saved one where there is none. It reports whether nothing can follow.
@@ -174,6 +186,7 @@ func (f *feed) fail(err error, saved *savedSet) bool {
 	if err == errNoAnswer && (next.known || next.err != nil) {
 		return false
 	}
+	f.endHold()
 	next.final = errors.Is(err, ErrInvalid) || errors.Is(err, ErrClosed)
 	if !next.known && saved != nil && !next.final {
 		next.set, _ = merge(nil, saved.instances, f.query)
@@ -183,14 +196,19 @@ func (f *feed) fail(err error, saved *savedSet) bool {
 	if next.fromDisk {
 		err = saved.beside(err)
 	}
+	f.report(next, err)
+	return next.final
+}
+
+// report makes next the state with err beside its set, unless that is the same as before. f.mu is held.
+func (f *feed) report(next state, err error) {
 	next.err = &Error{Op: "watch", Service: f.query.Service, Err: err}
 	if errText(f.state.err) == errText(next.err) {
-		return next.final
+		return
 	}
 	f.set(next)
 	f.r.opts.Logger.Warn("rollcall: the set may be out of date", "registry", f.r.String(), "service", f.query.Service,
 		"instances", len(next.set), "error", err)
-	return next.final
 }
 
 // set makes s the state and wakes every reader. f.mu is held.

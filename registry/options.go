@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// Options tune a [Registry]. The zero value works; a zero field means its default. A negative duration is refused, but
-// for Linger.
+// Options tune a [Registry]. The zero value works; a zero field means its default. A negative duration is refused
+// where it has no meaning of its own.
 type Options struct {
 	// Logger receives what nobody else would hear of: losses, repairs, outages, unreadable cache files. Default:
 	// [slog.Default].
@@ -21,6 +21,11 @@ type Options struct {
 	// channel that leaves idleness, finds it ready and the registry does not see a query cancelled and asked again.
 	// Default: 30 s. Negative: not at all.
 	Linger time.Duration
+	// EmptyHold is how long an empty set is not believed that comes right after an outage where there were instances
+	// before: a registry that came back with nothing answers truthfully that it has none, until they have announced
+	// themselves again. Meanwhile the last good set stands beside an error that says so. Default: 10 s. Negative: it is
+	// believed at once.
+	EmptyHold time.Duration
 	// BackoffMin and BackoffMax bound the time before a failed attempt is made again: before the n-th attempt in a row
 	// it is a random part (full jitter) of BackoffMin·2ⁿ, and of BackoffMax at the most. Defaults: 50 ms and 2 s.
 	BackoffMin, BackoffMax time.Duration
@@ -37,6 +42,7 @@ type Options struct {
 // The defaults of [Options].
 const (
 	DefaultLinger             = 30 * time.Second
+	DefaultEmptyHold          = 10 * time.Second
 	DefaultBackoffMin         = 50 * time.Millisecond
 	DefaultBackoffMax         = 2 * time.Second
 	DefaultBurst              = 4
@@ -73,6 +79,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.Linger == 0 {
 		o.Linger = DefaultLinger
+	}
+	if o.EmptyHold == 0 {
+		o.EmptyHold = DefaultEmptyHold
 	}
 	if o.BackoffMin == 0 {
 		o.BackoffMin = DefaultBackoffMin
