@@ -26,44 +26,35 @@ func (l *lease) end(why error) {
 	close(l.ended)
 }
 
-// Keep implements [registry.Lease]. It renews the lease each third of its TTL.
+// Keep implements [registry.Lease]. It renews the lease each third of its TTL. A client that a Hang cuts off does not
+// learn that its lease is over before it heals.
 func (l *lease) Keep(ctx context.Context) error {
-	for {
-		why, err := l.pause(ctx)
-		if err != nil {
-			return err
-		}
-		select {
-		case <-l.ended:
-			return why
-		default:
-		}
-		err = l.client.call(ctx, func() <-chan struct{} {
-			why = l.client.store.renew(l)
-			return nil
-		})
-		if err != nil {
-			return err
-		}
-	}
-}
-
-// pause blocks until the next renewal is due or the lease is over. It returns a fault, but waits out a Hang: a client that
-// is cut off does not learn that its lease is over.
-func (l *lease) pause(ctx context.Context) (why, err error) {
-	due, cancel := context.WithTimeout(ctx, l.client.ttl/3)
-	defer cancel()
-	err = l.client.wait(due, func() <-chan struct{} {
-		if over, reason := l.client.store.state(l); over {
-			why = reason
+	var over bool
+	var why error
+	standing := func() <-chan struct{} {
+		if over, why = l.client.store.state(l); over {
 			return nil
 		}
 		return l.ended
-	})
-	if ctx.Err() == nil && due.Err() != nil {
-		err = nil
 	}
-	return why, err
+	renew := func() <-chan struct{} {
+		over, why = l.client.store.renew(l)
+		return nil
+	}
+	for {
+		due, cancel := context.WithTimeout(ctx, l.client.ttl/3)
+		err := l.client.wait(due, standing)
+		if due.Err() != nil && !over {
+			err = l.client.call(ctx, renew)
+		}
+		cancel()
+		switch {
+		case over:
+			return why
+		case err != nil:
+			return err
+		}
+	}
 }
 
 // Update implements [registry.Lease].

@@ -29,11 +29,11 @@ func parse(u *url.URL) (Config, error) {
 	p := urlparam.Parse(u.RawQuery)
 	p.Duration("ttl", &c.TTL)
 	p.Options(&c.Options)
-	errs := []error{checkParts(u), p.Err(), c.Validate()}
-	if p.Err() == nil && c.TTL == 0 && u.Query().Has("ttl") {
-		errs = append(errs, fmt.Errorf("%w: URL parameter %q: 0 is no duration to hold an entry for", registry.ErrInvalid, "ttl"))
+	errs := []error{checkParts(u), p.Err()}
+	if p.Err() == nil && u.Query().Has("ttl") && c.TTL < minTTL {
+		errs = append(errs, fmt.Errorf("%w: URL parameter %q: %v is less than %v", registry.ErrInvalid, "ttl", c.TTL, minTTL))
 	}
-	return c, errors.Join(errs...)
+	return c, errors.Join(append(errs, c.Options.Validate())...)
 }
 
 // checkParts refuses what belongs in the URL of a backend with a server.

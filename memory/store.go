@@ -112,16 +112,22 @@ func (s *store) expire(l *lease) {
 	s.remove(l, fmt.Errorf("%w: the lease expired", registry.ErrUnavailable))
 }
 
-// renew gives l another TTL, and returns why it cannot.
-func (s *store) renew(l *lease) error {
+// state tells whether l is over, and why.
+func (s *store) state(l *lease) (over bool, why error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if l.over {
-		return l.why
+	return l.over, l.why
+}
+
+// renew gives l another TTL, unless it is over.
+func (s *store) renew(l *lease) (over bool, why error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !l.over {
+		l.deadline = time.Now().Add(l.client.ttl)
+		l.timer.Reset(l.client.ttl)
 	}
-	l.deadline = time.Now().Add(l.client.ttl)
-	l.timer.Reset(l.client.ttl)
-	return nil
+	return l.over, l.why
 }
 
 // update replaces the content of l's entry. It does not renew it.
