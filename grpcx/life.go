@@ -83,6 +83,8 @@ func (l *life) drain() {
 	case sig := <-l.signals:
 		l.Logger.Warn("rollcall: cutting the rest", "reason", sig)
 		l.gs.Stop()
+	case err := <-l.served: // stopped by the caller meanwhile: there is nothing left to drain
+		l.served <- err
 	}
 }
 

@@ -44,7 +44,7 @@ func (l *lease) Keep(ctx context.Context) error {
 	for {
 		due, cancel := context.WithTimeout(ctx, l.client.ttl/3)
 		err := l.client.wait(due, standing)
-		if due.Err() != nil && !over {
+		if due.Err() != nil && ctx.Err() == nil && !over {
 			err = l.client.call(ctx, renew)
 		}
 		cancel()

@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"sync"
 	"testing"
+	"time"
 )
 
 // A Proxy forwards HTTP/1.1 requests to a server on a loopback port. It counts them, and injects faults when it is told to.
@@ -60,8 +61,8 @@ func NewProxy(tb testing.TB, target string) *Proxy {
 		exchanges:   make(map[*exchange]struct{}),
 	}
 	// Compression is between the client and the server. Each request in flight needs a connection of its own, and as many
-	// are worth keeping.
-	transport := &http.Transport{DisableCompression: true, MaxIdleConnsPerHost: 200}
+	// are worth keeping, but not for long: a test that looks for what was left running would find them.
+	transport := &http.Transport{DisableCompression: true, MaxIdleConnsPerHost: 200, IdleConnTimeout: time.Second}
 	silent := log.New(io.Discard, "", 0)
 	p.forwarder = &httputil.ReverseProxy{
 		Transport: transport,

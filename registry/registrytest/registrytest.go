@@ -17,8 +17,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/rollcall-go/rollcall/registry"
 	"go.uber.org/goleak"
+
+	"github.com/rollcall-go/rollcall/registry"
 )
 
 // Config tells [Run] how to reach the backend. A hook fails t where it cannot do its work.
@@ -47,7 +48,8 @@ type Config struct {
 // Run holds the backend to each of its promises, one subtest for each, and explains those that it breaks. It uses service
 // names of its own, new ones each time, and removes what it registers, so the store may be a shared and long-lived one.
 //
-// The last subtest looks for goroutines that were not there before, so no other test may run in parallel.
+// The last subtest looks for goroutines that were not there before, and waits for those to end that it finds. So no other
+// test may run in parallel, and what the hooks start or keep open, such as idle connections, must end by itself soon.
 func Run(t *testing.T, c Config) {
 	if c.New == nil {
 		t.Fatal("registrytest: Config.New is required")

@@ -45,7 +45,41 @@ func TestBrokenDrivers(t *testing.T) {
 	}
 }
 
+// The drivers of TestMissingHooks are right, but their Config has no hooks.
+const (
+	noHooks         = "right, without hooks"
+	noHooksComplete = "right, without hooks, and complete"
+)
+
+func TestMissingHooks(t *testing.T) {
+	var need []string
+	for name, hook := range registrytest.Needs() {
+		if hook != "" {
+			need = append(need, name)
+		}
+	}
+	slices.Sort(need)
+	if failed, output := runInProcess(t, noHooks); len(failed) > 0 || bytes.Count(output, []byte("--- SKIP: ")) != len(need) {
+		t.Errorf("a Config without hooks fails %q, want %d cases skipped; the output:\n%s", failed, len(need), output)
+	}
+	failed, output := runInProcess(t, noHooksComplete)
+	if !slices.Equal(failed, need) {
+		t.Errorf("a Config without hooks, and Complete, fails %q, want %q", failed, need)
+	}
+	for _, field := range []string{"Config.Lose", "Config.Break", "Config.Calls"} {
+		if !bytes.Contains(output, []byte(field+" is nil")) {
+			t.Errorf("the output does not name %s:\n%s", field, output)
+		}
+	}
+}
+
 func runBroken(t *testing.T, name string) {
+	if name == noHooks || name == noHooksComplete {
+		c := config(t, broken{driver: func() *faulty { return &faulty{} }})
+		c.Lose, c.Break, c.Calls, c.Complete = nil, nil, nil, name == noHooksComplete
+		registrytest.Run(t, c)
+		return
+	}
 	for _, b := range brokenDrivers() {
 		if b.name == name {
 			registrytest.Run(t, config(t, b))
@@ -60,7 +94,7 @@ var failLine = regexp.MustCompile(`(?m)^ +--- FAIL: TestBrokenDrivers/(\S+)`)
 // runInProcess runs the suite in a process of its own, and returns the cases that failed, sorted.
 func runInProcess(t *testing.T, name string) (failed []string, output []byte) {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestBrokenDrivers$", "-test.count=1", "-test.timeout=5m")
+	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestBrokenDrivers$", "-test.v", "-test.count=1", "-test.timeout=5m")
 	cmd.Env = append(os.Environ(), brokenVariable+"="+name)
 	output, err := cmd.CombinedOutput()
 	for _, m := range failLine.FindAllSubmatch(output, -1) {

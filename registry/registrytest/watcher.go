@@ -69,11 +69,6 @@ func holding(id, version string) func(pair) bool {
 	return func(p pair) bool { return p.err == nil && p.has(id) && p.version(id) == version }
 }
 
-// lacking holds for a good set without the instance.
-func lacking(id string) func(pair) bool {
-	return func(p pair) bool { return p.err == nil && !p.has(id) }
-}
-
 // watcher reads one watch to its end, as fast as it goes, and remembers every pair.
 type watcher struct {
 	t     *trial

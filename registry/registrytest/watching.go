@@ -248,7 +248,7 @@ func caseCounts(t *trial) {
 func updateInPlace(t *trial) {
 	for range 4 { // a fresh watch each time sees the first few changes one by one
 		r := t.client()
-		t.register(r, t.instance("neighbour"))
+		other := t.register(r, t.instance("neighbour"))
 		g := t.register(r, t.instance("a"))
 		w := t.watch(t.client(), t.all())
 		before := w.until("both instances", func(p pair) bool { return known(p) && p.has("a") && p.has("neighbour") }).find("neighbour")
@@ -271,6 +271,8 @@ func updateInPlace(t *trial) {
 		}
 		w.wantKept(seen, "a")
 		w.wantKept(seen, "neighbour")
+		t.deregister(g)
+		t.deregister(other)
 	}
 }
 

@@ -1,0 +1,285 @@
+package grpcx_test
+
+import (
+	"context"
+	"errors"
+	"iter"
+	"strings"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/status"
+
+	"github.com/rollcall-go/rollcall/grpcx"
+	"github.com/rollcall-go/rollcall/registry"
+)
+
+const target = "rollcall:///" + service
+
+func TestCallsAreSpreadOverTheInstances(t *testing.T) {
+	store := newStore(t)
+	var backends []*backend
+	for range 3 {
+		b := newBackend(t).serve(t)
+		backends = append(backends, b)
+		announce(t, store, b.address())
+	}
+	conn := dial(t, target, store)
+	for _, b := range backends {
+		answers(t, conn, b.address())
+	}
+	for _, b := range backends {
+		b.calls.Store(0)
+	}
+	for range 300 {
+		if _, err := call(patiently(t), conn); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, b := range backends {
+		if n := b.calls.Load(); n != 100 {
+			t.Errorf("%s answered %d of 300 calls, want 100", b.address(), n)
+		}
+	}
+}
+
+func TestTargetsSelect(t *testing.T) {
+	store := newStore(t)
+	blue, green := newBackend(t).serve(t), newBackend(t).serve(t)
+	for _, in := range []registry.Instance{
+		{Service: service, Address: blue.address(), Tags: []string{"a", "blue"}, Version: "1", Metadata: map[string]string{"k": "v w"}, Status: registry.Warning},
+		{Service: service, Address: green.address(), Tags: []string{"a", "green"}, Version: "2"},
+	} {
+		if _, err := store.Register(patiently(t), in); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for query, want := range map[string]string{
+		"?tag=a&tag=blue&any-status=true":  blue.address(),
+		"?version=1&any-status=1":          blue.address(),
+		"?meta.k=v%20w&any-status=true":    blue.address(),
+		"?tag=a":                           green.address(),
+		"?version=2&tag=green&any-status=": "",
+		"":                                 green.address(),
+	} {
+		conn := dial(t, target+query, store)
+		for range 5 {
+			who, err := call(patiently(t), conn)
+			if who != want || (err == nil) != (want != "") {
+				t.Errorf("%s was answered by %q, %v, want %q", query, who, err, want)
+			}
+		}
+	}
+}
+
+func TestATargetThatCanNeverWorkIsNamed(t *testing.T) {
+	store := newStore(t)
+	for bad, want := range map[string]string{
+		"rollcall:///a/b":                     `Service: "a/b" holds '/'`,
+		"rollcall:///":                        "Service: is required",
+		"rollcall://backend":                  "a host has no meaning here",
+		"rollcall://u:hunter2@h/backend":      "a host has no meaning here",
+		"rollcall:///backend?tags=a":          `unknown URL parameter "tags" (known: any-status, meta.…, tag, version)`,
+		"rollcall:///backend?any-status=perh": `"any-status": "perh" is not true or false`,
+		"rollcall:///backend#f":               "fragment",
+	} {
+		conn, err := grpcx.NewClient(bad, store, grpc.WithTransportCredentials(insecure.NewCredentials()))
+		if err == nil {
+			_, err = call(patiently(t), conn)
+			conn.Close()
+		}
+		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "hunter2") {
+			t.Errorf("%s says %v, want %s", bad, err, want)
+		}
+	}
+	for _, other := range []string{"backend", "dns:///backend", "passthrough:///rollcall:", "consul://h/backend"} {
+		if _, err := grpcx.NewClient(other, store, grpc.WithTransportCredentials(insecure.NewCredentials())); !errors.Is(err, registry.ErrInvalid) {
+			t.Errorf("%s says %v", other, err)
+		}
+	}
+}
+
+func TestAnUnknownServiceFailsAtOnceAndIsWaitedFor(t *testing.T) {
+	store := newStore(t)
+	conn := dial(t, target, store)
+	_, err := call(patiently(t), conn)
+	if status.Code(err) != codes.Unavailable || !strings.Contains(err.Error(), `service "backend" in memory: no passing instance is registered`) {
+		t.Errorf("it says %v", err)
+	}
+	answered := make(chan error)
+	go func() {
+		_, err := call(patiently(t), conn, grpc.WaitForReady(true))
+		answered <- err
+	}()
+	announce(t, store, newBackend(t).serve(t).address())
+	if err := <-answered; err != nil {
+		t.Errorf("a call that waits says %v", err)
+	}
+}
+
+func TestTheLastInstanceLeavesAndAnotherComes(t *testing.T) {
+	store := newStore(t)
+	first := newBackend(t).serve(t)
+	g := announce(t, store, first.address())
+	conn := dial(t, target, store)
+	answers(t, conn, first.address())
+	if err := g.Deregister(patiently(t)); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "calls to fail, since there is nobody", func() bool {
+		_, err := call(patiently(t), conn)
+		return status.Code(err) == codes.Unavailable
+	})
+	second := newBackend(t).serve(t)
+	announce(t, store, second.address())
+	answers(t, conn, second.address())
+}
+
+func TestARegistryThatIsDownAtStartIsWaitedFor(t *testing.T) {
+	store := newStore(t)
+	b := newBackend(t).serve(t)
+	announce(t, store, b.address())
+	client := store.Client()
+	t.Cleanup(func() { client.Close() })
+	client.Fail(errors.New("the network is gone"))
+	conn := dial(t, target, client)
+	if _, err := call(patiently(t), conn); status.Code(err) != codes.Unavailable || !strings.Contains(err.Error(), "the network is gone") {
+		t.Errorf("it says %v", err)
+	}
+	client.Heal()
+	answers(t, conn, b.address()) // an error from Build would have stayed for half an hour
+}
+
+func TestCallsGoOnInAnOutage(t *testing.T) {
+	store := newStore(t)
+	b := newBackend(t).serve(t)
+	announce(t, store, b.address())
+	conn := dial(t, target, store)
+	answers(t, conn, b.address())
+	store.Fail(errors.New("down"))
+	for _, err := range store.Watch(patiently(t), registry.Query{Service: service}) {
+		if err != nil {
+			break // the channel, which shares the watch, has the news too
+		}
+	}
+	for range 200 {
+		if _, err := call(patiently(t), conn); err != nil {
+			t.Fatal(err)
+		}
+	}
+	store.Heal()
+	second := newBackend(t).serve(t)
+	announce(t, store, second.address())
+	answers(t, conn, b.address(), second.address())
+}
+
+// failing yields one error, and nothing more.
+type failing struct {
+	registry.Discovery
+	err error
+}
+
+func (f failing) Watch(ctx context.Context, _ registry.Query) iter.Seq2[[]*registry.Instance, error] {
+	return func(yield func([]*registry.Instance, error) bool) {
+		yield(nil, f.err)
+		<-ctx.Done()
+	}
+}
+
+// A status that the registry's own client left in its error would end even calls that wait.
+func TestAStatusInTheRegistrysErrorIsNotThatOfACall(t *testing.T) {
+	err := &registry.Error{Op: "watch", Service: service, Err: status.Error(codes.PermissionDenied, "etcd says no")}
+	conn := dial(t, target, failing{err: err})
+	if _, err := call(patiently(t), conn); status.Code(err) != codes.Unavailable || !strings.Contains(err.Error(), "etcd says no") {
+		t.Errorf("it says %v", err)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
+	defer cancel()
+	if _, err := call(ctx, conn, grpc.WaitForReady(true)); status.Code(err) != codes.DeadlineExceeded {
+		t.Errorf("a call that waits says %v", err)
+	}
+}
+
+func TestAChangeOfMetadataKeepsTheConnection(t *testing.T) {
+	store := newStore(t)
+	b := newBackend(t).serve(t)
+	g := announce(t, store, b.address())
+	conn := dial(t, target, store)
+	answers(t, conn, b.address())
+	for i := range 10 {
+		in := g.Instance()
+		in.Metadata = map[string]string{"n": strings.Repeat("x", i)}
+		in.Weight, in.Zone, in.Version = i+1, in.Zone+"z", in.Version+"1"
+		if err := g.Update(patiently(t), in); err != nil {
+			t.Fatal(err)
+		}
+		for set := range store.Watch(patiently(t), registry.Query{Service: service}) {
+			if len(set) == 1 && set[0].Weight == i+1 {
+				break
+			}
+		}
+		if _, err := call(patiently(t), conn); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := b.lis.accepted.Load(); n != 1 {
+		t.Errorf("%d connections for one instance that changed ten times, want 1", n)
+	}
+}
+
+func TestManyChannelsAreOneWatch(t *testing.T) {
+	store := newStore(t)
+	b := newBackend(t).serve(t)
+	announce(t, store, b.address())
+	before := store.Calls()
+	for range 500 {
+		conn := dial(t, target, store)
+		if _, err := call(patiently(t), conn); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// The first set, the wait for the next, and what the lease costs meanwhile.
+	if n := store.Calls() - before; n > 10 {
+		t.Errorf("500 channels made %d calls to the registry, want a few", n)
+	}
+}
+
+func TestOpeningAndClosingChannelsDuringChangesEnds(t *testing.T) {
+	store := newStore(t)
+	b := newBackend(t).serve(t)
+	g := announce(t, store, b.address())
+	stop, stopped := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(stopped)
+		for i := 0; ; i++ {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			in := g.Instance()
+			in.Weight = i%100 + 1
+			if err := g.Update(patiently(t), in); err != nil {
+				t.Error(err)
+				return
+			}
+		}
+	}()
+	for i := range 200 {
+		conn := dial(t, target, store)
+		if i%2 == 0 {
+			if _, err := call(patiently(t), conn); err != nil {
+				t.Fatal(err)
+			}
+		} else {
+			conn.Connect()
+		}
+		conn.Close()
+	}
+	close(stop)
+	<-stopped
+	// TestMain finds what was left running.
+}
