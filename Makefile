@@ -17,7 +17,7 @@ lint: ## gofmt, go vet, staticcheck
 	go tool -modfile=tools/lint/go.mod staticcheck ./...
 
 generate: ## write generated files anew
-	go generate ./...
+	go tool -modfile=tools/wire/go.mod wire ./examples/wire
 
 quickstart: ## the demonstration in one process
 	go run ./examples/quickstart

@@ -1,0 +1,155 @@
+package consul
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/rollcall-go/rollcall/registry"
+)
+
+// Config says which agent to use, and how. The zero value is the local agent. A field that is not set means the
+// environment variable in the table above, and then the default.
+//
+// It holds secrets and can be printed all the same: String, GoString and LogValue leave them out. Its JSON and YAML forms,
+// which are there to be read from a file, hold them.
+type Config struct {
+	// Address is the host:port of the agent, such as "127.0.0.1:8500" or "[::1]:8500", or its URL, such as
+	// "https://consul.example.com". The port of a URL is that of its scheme where it names none; otherwise it is 8500, and
+	// 8501 with TLS.
+	Address string `json:"address,omitempty" yaml:"address,omitempty"`
+	// Scheme is "http" or "https". It may not contradict that of Address.
+	Scheme string `json:"scheme,omitempty" yaml:"scheme,omitempty"`
+	// Username and Password are for HTTP basic authentication, as a proxy in front of Consul may ask for.
+	Username string `json:"username,omitempty" yaml:"username,omitempty"`
+	Password string `json:"password,omitempty" yaml:"password,omitempty"`
+	// Token is the ACL token.
+	Token string `json:"token,omitempty" yaml:"token,omitempty"`
+	TLS   TLS    `json:"tls,omitzero" yaml:"tls,omitempty"`
+
+	// Datacenter is where instances are looked up. Announcing is always done in the datacenter of the agent.
+	Datacenter string `json:"datacenter,omitempty" yaml:"datacenter,omitempty"`
+	// Near is the node that the nearest instances are chosen from by Limit; "_agent" is the agent's own.
+	Near string `json:"near,omitempty" yaml:"near,omitempty"`
+	// Limit is how many instances a query returns: those nearest to Near. 0 is all.
+	Limit int `json:"limit,omitempty" yaml:"limit,omitempty"`
+	// Stale lets any server answer a read, also one that lags behind or has no leader. An empty set is not believed
+	// without the leader.
+	Stale bool `json:"stale,omitempty" yaml:"stale,omitempty"`
+	// Consistent makes the leader confirm with the others that it is the leader before it answers a read. It excludes
+	// Stale.
+	Consistent bool `json:"consistent,omitempty" yaml:"consistent,omitempty"`
+	// Wait is how long a blocking query waits for a change, from 1 s to 10 m. A query that the program has given up
+	// stays in the agent for the rest of it.
+	Wait time.Duration `json:"wait,omitempty" yaml:"wait,omitempty"`
+	// Timeout bounds a call that does not wait for a change. Without a leader Consul takes 8 to 10 s to say so.
+	Timeout time.Duration `json:"timeout,omitempty" yaml:"timeout,omitempty"`
+
+	// TTL is how long an instance passes without a sign of life, at least 3 s. There is one every third of it.
+	TTL time.Duration `json:"ttl,omitempty" yaml:"ttl,omitempty"`
+	// DeregisterAfter is how long after that Consul removes the instance, at least 1 m. An instance that was announced as
+	// critical is given an hour instead, since for Consul it is overdue all the time.
+	DeregisterAfter time.Duration `json:"deregister_after,omitempty" yaml:"deregister_after,omitempty"`
+
+	// Options tune the Registry.
+	Options registry.Options `json:"-" yaml:"-"`
+}
+
+// TLS says how the agent is known to be the right one.
+type TLS struct {
+	// CAFile is a PEM file with the certificates that vouch for the agent's. Default: those of the system.
+	CAFile string `json:"ca_file,omitempty" yaml:"ca_file,omitempty"`
+	// InsecureSkipVerify takes any certificate: whoever is on the way can read the token.
+	InsecureSkipVerify bool `json:"insecure_skip_verify,omitempty" yaml:"insecure_skip_verify,omitempty"`
+}
+
+// Defaults and bounds of [Config].
+const (
+	DefaultWait            = 60 * time.Second
+	DefaultTimeout         = 12 * time.Second
+	DefaultTTL             = 15 * time.Second
+	DefaultDeregisterAfter = time.Minute
+
+	minWait            = time.Second
+	maxWait            = 10 * time.Minute
+	minTTL             = 3 * time.Second
+	minDeregisterAfter = time.Minute
+)
+
+// String returns c without its secrets.
+func (c Config) String() string { return fmt.Sprintf("%+v", c.printable()) }
+
+// GoString returns c without its secrets.
+func (c Config) GoString() string { return fmt.Sprintf("%#v", c.printable()) }
+
+// LogValue returns c without its secrets.
+func (c Config) LogValue() slog.Value { return slog.StringValue(c.String()) }
+
+// printed has the fields of Config and none of its methods.
+type printed Config
+
+func (c Config) printable() printed {
+	hide := func(s *string) {
+		if *s != "" {
+			*s = "(hidden)"
+		}
+	}
+	hide(&c.Password)
+	hide(&c.Token)
+	if holdsUser(c.Address) {
+		c.Address = "(hidden)"
+	}
+	return printed(c)
+}
+
+// withDefaults returns c with a value in each field that has a default and no environment variable.
+func (c Config) withDefaults() Config {
+	c.Wait = cmp.Or(c.Wait, DefaultWait)
+	c.Timeout = cmp.Or(c.Timeout, DefaultTimeout)
+	c.TTL = cmp.Or(c.TTL, DefaultTTL)
+	c.DeregisterAfter = cmp.Or(c.DeregisterAfter, DefaultDeregisterAfter)
+	return c
+}
+
+// invalid names a field of Config and, where it differs, the URL parameter. value must not be a secret.
+func invalid(field string, value any, why string) error {
+	return fmt.Errorf("%w: consul: %s: %v %s", registry.ErrInvalid, field, value, why)
+}
+
+// check returns an error that names every field of c that cannot be used, but for the address, which is resolved.
+func (c Config) check() error {
+	var errs []error
+	fail := func(field string, value any, why string) { errs = append(errs, invalid(field, value, why)) }
+
+	if c.Scheme != "" && c.Scheme != "http" && c.Scheme != "https" {
+		fail("Scheme", fmt.Sprintf("%q", c.Scheme), "is neither http nor https")
+	}
+	if c.Username == "" && c.Password != "" {
+		fail("Username", `""`, "is required beside a password")
+	}
+	if c.Stale && c.Consistent {
+		fail("Stale and Consistent (stale, consistent)", true, "exclude each other")
+	}
+	if c.Limit < 0 {
+		fail("Limit (limit)", c.Limit, "is negative; 0 is all")
+	}
+	d := c.withDefaults()
+	if d.Wait < minWait || d.Wait > maxWait {
+		fail("Wait (wait)", c.Wait, fmt.Sprintf("is not from %v, below which it would be polling, to %v, the most that Consul takes", minWait, maxWait))
+	}
+	if d.Timeout < 0 {
+		fail("Timeout (timeout)", c.Timeout, "is negative")
+	}
+	if d.TTL < minTTL {
+		fail("TTL (ttl)", c.TTL, fmt.Sprintf("is below %v: an instance that is a little slow would leave every set", minTTL))
+	}
+	if d.DeregisterAfter < minDeregisterAfter {
+		fail("DeregisterAfter (deregister-after)", c.DeregisterAfter, fmt.Sprintf("is below %v, the least that Consul does", minDeregisterAfter))
+	}
+	if err := c.Options.Validate(); err != nil {
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,102 @@
+package consul
+
+import (
+	"cmp"
+	"encoding/json"
+	"maps"
+	"strconv"
+	"strings"
+
+	"github.com/hashicorp/consul/api"
+
+	"github.com/rollcall-go/rollcall/registry"
+)
+
+// instance is an entry of Consul as this package or somebody else wrote it.
+func instance(e *api.ServiceEntry) *registry.Instance {
+	s := e.Service
+	in := &registry.Instance{
+		ID:      s.ID,
+		Service: s.Service,
+		Address: joinAddress(cmp.Or(s.Address, e.Node.Address), s.Port),
+		Weight:  s.Weights.Passing,
+		Status:  status(e.Checks),
+	}
+	if len(s.Tags) > 0 {
+		in.Tags = s.Tags
+	}
+	for name, a := range s.TaggedAddresses {
+		if reservedAddress(name) || a.Address == "" || a.Port == 0 {
+			continue // Consul's own, or no host:port
+		}
+		if in.Endpoints == nil {
+			in.Endpoints = map[string]string{}
+		}
+		in.Endpoints[name] = joinAddress(a.Address, a.Port)
+	}
+	in.Version, in.Zone = s.Meta[metaVersion], s.Meta[metaZone]
+	if s.Meta[metaOwner] == "" {
+		if len(s.Meta) > 0 {
+			in.Metadata = s.Meta
+		}
+		return in
+	}
+
+	if id, ok := strings.CutPrefix(s.ID, s.Service+":"); ok {
+		in.ID, _, _ = strings.Cut(id, "~")
+	}
+	for k, v := range s.Meta {
+		if k == metaVersion || k == metaZone || strings.HasPrefix(k, ownPrefix) {
+			continue
+		}
+		if in.Metadata == nil {
+			in.Metadata = map[string]string{}
+		}
+		in.Metadata[k] = v
+	}
+	restore(in, s.Meta)
+	return in
+}
+
+// restore puts back what did not fit. Parts that were tampered with are passed over: one bad entry is no reason to lose
+// sight of all others, nor of its own address.
+func restore(in *registry.Instance, meta map[string]string) {
+	var text strings.Builder
+	for i := 0; ; i++ {
+		part, ok := meta[metaMore+strconv.Itoa(i)]
+		if !ok {
+			break
+		}
+		text.WriteString(part)
+	}
+	var more overflow
+	if text.Len() == 0 || json.Unmarshal([]byte(text.String()), &more) != nil {
+		return
+	}
+	in.Address = cmp.Or(more.Address, in.Address)
+	in.Version = cmp.Or(more.Version, in.Version)
+	in.Zone = cmp.Or(more.Zone, in.Zone)
+	in.Endpoints = join(in.Endpoints, more.Endpoints)
+	in.Metadata = join(in.Metadata, more.Metadata)
+}
+
+func join(to, from map[string]string) map[string]string {
+	if to == nil {
+		return from
+	}
+	maps.Copy(to, from)
+	return to
+}
+
+// status is that of all checks of the service and its node together.
+func status(checks api.HealthChecks) registry.Status {
+	switch checks.AggregatedStatus() {
+	case api.HealthPassing:
+		return registry.Passing
+	case api.HealthWarning:
+		return registry.Warning
+	case api.HealthMaint:
+		return registry.Maintenance
+	}
+	return registry.Critical
+}

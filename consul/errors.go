@@ -1,0 +1,74 @@
+package consul
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/hashicorp/consul/api"
+
+	"github.com/rollcall-go/rollcall/registry"
+)
+
+// callError is the failure of one call. It keeps the words of Consul but not the error that held them: those of net/http
+// wrap the deadline that the driver set, which would look like the caller's own.
+type callError struct {
+	kind error
+	code int // of the HTTP answer, 0 where there was none
+	text string
+}
+
+func (e *callError) Error() string { return e.kind.Error() + ": " + e.text }
+func (e *callError) Unwrap() error { return e.kind }
+
+// isGone reports whether err is Consul's answer that it does not have what was asked for.
+func isGone(err error) bool {
+	var e *callError
+	return errors.As(err, &e) && e.code == http.StatusNotFound
+}
+
+// maxWords bounds what an error quotes of an answer, which may be a whole page of a proxy.
+const maxWords = 300
+
+// classify turns the error of a call made under ctx, with a limit of its own, into one of the kinds of package registry.
+// The error of ctx is returned as it is where that ended the call.
+func (d *driver) classify(ctx context.Context, what string, limit time.Duration, err error) error {
+	if err == nil {
+		return nil
+	}
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	e := &callError{kind: registry.ErrUnavailable, text: err.Error()}
+	var status api.StatusError
+	var u *url.Error
+	switch {
+	case errors.As(err, &status):
+		e.code = status.Code
+		e.text = fmt.Sprintf("HTTP status %d: %s", status.Code, strings.Join(strings.Fields(status.Body), " "))
+		switch status.Code {
+		case http.StatusBadRequest, http.StatusRequestEntityTooLarge:
+			e.kind = registry.ErrInvalid
+		case http.StatusUnauthorized, http.StatusForbidden:
+			e.kind = registry.ErrDenied
+		}
+	case errors.Is(err, context.DeadlineExceeded):
+		e.text = fmt.Sprintf("no answer within %v", limit)
+	case errors.As(err, &u):
+		e.text = u.Err.Error() // without the URL, which says nothing more than what and where do
+	}
+	if len(e.text) > maxWords {
+		e.text = strings.ToValidUTF8(e.text[:maxWords], "") + "…"
+	}
+	e.text = d.settings.scrub(fmt.Sprintf("consul at %s: %s: %s", d.settings.location, what, e.text))
+	return e
+}
+
+// unavailable is the failure of a call whose answer is not to be used.
+func (d *driver) unavailable(what, why string) error {
+	return &callError{kind: registry.ErrUnavailable, text: fmt.Sprintf("consul at %s: %s: %s", d.settings.location, what, why)}
+}

@@ -1,0 +1,333 @@
+package consul
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/consul/api"
+
+	"github.com/rollcall-go/rollcall/registry"
+)
+
+const (
+	// maintenanceReason marks maintenance that an instance announced itself. Any other reason is an operator's, whose
+	// maintenance is nobody else's to end.
+	maintenanceReason = "rollcall: announced by the instance itself"
+	// maintenanceCheck begins the ID of the check that stands for maintenance of a service.
+	maintenanceCheck = "_service_maintenance:"
+	// unchangedPause is how long to wait after a read that should have waited for a change and did not, as one does when
+	// the agent shuts down: the next one finds the connection refused.
+	unchangedPause = time.Second
+)
+
+// lease holds one entry of the agent. It knows its entry by owner: whatever announces the same ID writes another.
+type lease struct {
+	d         *driver
+	serviceID string
+	owner     string
+
+	// beating holds a token while the check is written: a heartbeat with the old status must not arrive after an Update
+	// with the new one.
+	beating chan struct{}
+	status  registry.Status // what the check is to be; written by Announce and Update alone, with beating
+	settled bool            // the checks are as status has it; used by Announce and Update alone
+
+	seen      atomic.Int64 // when Keep last saw its entry, as time.Time.UnixNano
+	releasing atomic.Bool  // the entry may be gone because Release took it
+	released  chan struct{}
+	once      sync.Once // closes released
+}
+
+// write makes one attempt to bring in into the agent. It leaves alone what an operator has set.
+func (l *lease) write(ctx context.Context, in *registry.Instance) error {
+	service, err := l.d.registration(in, l.serviceID, l.owner)
+	if err != nil {
+		return err
+	}
+	if l.settled && in.Status == l.status {
+		return l.register(ctx, service)
+	}
+	l.settled = false
+	checks, err := l.checks(ctx)
+	if err != nil {
+		return err
+	}
+	// A check that exists keeps its status when its service is registered again; one that does not is given it in the
+	// registration. Consul has no write for both, so the status of an entry that exists comes first: whoever sees the new
+	// content sees its status.
+	steps := []func() error{
+		func() error { return l.register(ctx, service) },
+		func() error { return l.settle(ctx, in.Status, checks) },
+	}
+	if checks[checkID(l.serviceID)] != nil {
+		slices.Reverse(steps)
+	}
+	for _, step := range steps {
+		if err := step(); err != nil {
+			return err
+		}
+	}
+	l.settled = true
+	return nil
+}
+
+// register writes the entry.
+func (l *lease) register(ctx context.Context, service *api.AgentServiceRegistration) error {
+	// Not with replace-existing-checks, which would delete an operator's maintenance.
+	return l.d.call(ctx, "register "+l.serviceID, l.d.settings.Timeout, func(ctx context.Context) error {
+		return l.d.client.Agent().ServiceRegisterOpts(service, api.ServiceRegisterOpts{Token: l.d.settings.Token}.WithContext(ctx))
+	})
+}
+
+// settle brings the checks of the entry, which were as given before, to status s.
+func (l *lease) settle(ctx context.Context, s registry.Status, checks map[string]*api.AgentCheck) error {
+	if s == registry.Maintenance {
+		// Before the check passes, so that no watcher sees an instance in between that seems to want traffic. Where an
+		// operator's is there already, Consul keeps that.
+		if err := l.maintain(ctx, true); err != nil {
+			return err
+		}
+	}
+	before := firstStatus(s)
+	if check := checks[checkID(l.serviceID)]; check != nil {
+		before = check.Status
+	}
+	if err := l.setStatus(ctx, s, before != checkStatus(s)); err != nil {
+		return err
+	}
+	if s != registry.Maintenance {
+		if m := checks[maintenanceCheck+l.serviceID]; m != nil && m.Notes == maintenanceReason {
+			return l.maintain(ctx, false)
+		}
+	}
+	return nil
+}
+
+// checks returns the checks of the entry by their IDs.
+func (l *lease) checks(ctx context.Context) (checks map[string]*api.AgentCheck, err error) {
+	err = l.d.call(ctx, "read checks of "+l.serviceID, l.d.settings.Timeout, func(ctx context.Context) (err error) {
+		checks, err = l.d.client.Agent().ChecksWithFilterOpts(fmt.Sprintf("ServiceID == %q", l.serviceID), l.d.agentOptions(ctx))
+		return err
+	})
+	return checks, err
+}
+
+func (l *lease) maintain(ctx context.Context, on bool) error {
+	return l.d.call(ctx, "set maintenance of "+l.serviceID, l.d.settings.Timeout, func(ctx context.Context) error {
+		if on {
+			return l.d.client.Agent().EnableServiceMaintenanceOpts(l.serviceID, maintenanceReason, l.d.agentOptions(ctx))
+		}
+		return l.d.client.Agent().DisableServiceMaintenanceOpts(l.serviceID, l.d.agentOptions(ctx))
+	})
+}
+
+// take gets the right to write the check.
+func (l *lease) take(ctx context.Context) error {
+	select {
+	case l.beating <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (l *lease) give() { <-l.beating }
+
+// setStatus makes s the status of all heartbeats, and gives one at once where now is true.
+func (l *lease) setStatus(ctx context.Context, s registry.Status, now bool) error {
+	if err := l.take(ctx); err != nil {
+		return err
+	}
+	defer l.give()
+	if now {
+		if err := l.heartbeat(ctx, s, l.d.settings.Timeout); err != nil {
+			return err
+		}
+	}
+	l.status = s
+	return nil
+}
+
+// heartbeat writes the check. The caller has the right to.
+func (l *lease) heartbeat(ctx context.Context, s registry.Status, limit time.Duration) error {
+	return l.d.call(ctx, "heartbeat of "+l.serviceID, limit, func(ctx context.Context) error {
+		// No output: a check whose output changes is written to the catalog anew, and wakes every watcher.
+		return l.d.client.Agent().UpdateTTLOpts(checkID(l.serviceID), "", checkStatus(s), l.d.agentOptions(ctx))
+	})
+}
+
+// Keep implements [registry.Lease]. Heartbeats keep the check, and a read that waits for the entry to change tells at once
+// when it is gone.
+func (l *lease) Keep(ctx context.Context) error {
+	both, cancel := context.WithCancel(ctx)
+	defer cancel()
+	ends := make(chan error, 2)
+	var work sync.WaitGroup
+	work.Go(func() { ends <- l.heartbeats(both) })
+	work.Go(func() { ends <- l.guard(both) })
+	var err error
+	select {
+	case err = <-ends:
+	case <-l.released:
+	case <-ctx.Done():
+		err = ctx.Err()
+	}
+	cancel()
+	work.Wait()
+	switch {
+	case isGone(err) && l.releasing.Load(), l.isReleased():
+		return nil
+	case ctx.Err() != nil:
+		return ctx.Err()
+	}
+	return err
+}
+
+func (l *lease) isReleased() bool {
+	select {
+	case <-l.released:
+		return true
+	default:
+		return false
+	}
+}
+
+// heartbeats gives a sign of life each third of the TTL, until one fails.
+func (l *lease) heartbeats(ctx context.Context) error {
+	every := l.d.settings.TTL / 3
+	tick := time.NewTicker(every)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-tick.C:
+		}
+		if err := l.repeat(ctx, min(every, l.d.settings.Timeout)); err != nil {
+			return err
+		}
+	}
+}
+
+// repeat gives a sign of life with the status of the last one.
+func (l *lease) repeat(ctx context.Context, limit time.Duration) error {
+	if err := l.take(ctx); err != nil {
+		return err
+	}
+	defer l.give()
+	return l.heartbeat(ctx, l.status, limit)
+}
+
+// guard reads the entry, and again whenever it changes, until it is not this lease's any more. It learns at once of an
+// agent that dies, since the connection of the waiting read breaks.
+func (l *lease) guard(ctx context.Context) error {
+	hash := ""
+	for {
+		began := time.Now()
+		entry, now, err := l.read(ctx, hash)
+		if err != nil {
+			return err
+		}
+		if err := l.mine(entry); err != nil {
+			return err
+		}
+		l.seen.Store(time.Now().UnixNano())
+		waited := hash != "" && time.Since(began) >= l.d.settings.Wait
+		if now == "" || now == hash && !waited {
+			pause := time.NewTimer(unchangedPause)
+			select {
+			case <-ctx.Done():
+				pause.Stop()
+				return ctx.Err()
+			case <-pause.C:
+			}
+		}
+		hash = now
+	}
+}
+
+// read returns the entry and its hash, at once where hash is "", and otherwise when the hash is another.
+func (l *lease) read(ctx context.Context, hash string) (entry *api.AgentService, now string, err error) {
+	what, limit := "read "+l.serviceID, l.d.settings.Timeout
+	if hash != "" {
+		limit = waitLimit(l.d.settings.Wait)
+	}
+	var meta *api.QueryMeta
+	err = l.d.call(ctx, what, limit, func(ctx context.Context) (err error) {
+		o := l.d.agentOptions(ctx)
+		if hash != "" {
+			o.WaitHash, o.WaitTime = hash, l.d.settings.Wait
+		}
+		entry, meta, err = l.d.client.Agent().Service(l.serviceID, o)
+		return err
+	})
+	if err != nil {
+		return nil, "", err
+	}
+	if entry == nil {
+		return nil, "", l.d.unavailable(what, "the answer is null")
+	}
+	return entry, meta.LastContentHash, nil
+}
+
+// mine returns an error where entry is another's.
+func (l *lease) mine(entry *api.AgentService) error {
+	if entry.Meta[metaOwner] == l.owner {
+		return nil
+	}
+	return fmt.Errorf("%w: consul at %s has it under %s", registry.ErrReplaced, l.d.settings.location, l.serviceID)
+}
+
+// Update implements [registry.Lease]. Consul has no condition that a registration could be made under, so an announcement
+// of the same ID between the read and the write is overwritten; its owner then finds out.
+func (l *lease) Update(ctx context.Context, in *registry.Instance) error {
+	// What Keep has just seen need not be read again: an instance that is updated all the time costs half the calls.
+	if time.Since(time.Unix(0, l.seen.Load())) > l.d.settings.TTL/3 {
+		entry, _, err := l.read(ctx, "")
+		if err != nil {
+			return err
+		}
+		if err := l.mine(entry); err != nil {
+			return err
+		}
+	}
+	return l.write(ctx, in)
+}
+
+// Release implements [registry.Lease].
+func (l *lease) Release(ctx context.Context) error {
+	l.releasing.Store(true)
+	entry, _, err := l.read(ctx, "")
+	if err == nil && l.mine(entry) == nil {
+		err = l.d.call(ctx, "deregister "+l.serviceID, l.d.settings.Timeout, func(ctx context.Context) error {
+			return l.d.client.Agent().ServiceDeregisterOpts(l.serviceID, l.d.agentOptions(ctx))
+		})
+	}
+	if err != nil && !isGone(err) {
+		return err
+	}
+	l.once.Do(func() { close(l.released) })
+	return nil
+}
+
+// waitLimit bounds a call that the server lets wait for up to wait: it adds up to a sixteenth to spread its clients, and
+// needs time to find out that it has no leader.
+func waitLimit(wait time.Duration) time.Duration { return wait + wait/16 + 8*time.Second }
+
+// checkID is explicit since the one that Consul would choose depends on the number of checks.
+func checkID(serviceID string) string { return "rollcall:" + serviceID }
+
+// checkStatus is what the check says for s. That of an instance in maintenance passes: maintenance is a check of its own.
+func checkStatus(s registry.Status) string {
+	switch s {
+	case registry.Warning:
+		return api.HealthWarning
+	case registry.Critical:
+		return api.HealthCritical
+	}
+	return api.HealthPassing
+}

@@ -1,0 +1,143 @@
+package consul
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/hashicorp/consul/api"
+
+	"github.com/rollcall-go/rollcall/registry"
+)
+
+// source reads the instances of one query.
+//
+// Consul answers a read that waits for a change, one with an index, with 200 and an empty list in many cases where it does
+// not know: see the package comment. What such a read says is therefore believed only where it cannot be wrong, and a read
+// without an index decides otherwise, since that one fails where it should.
+type source struct {
+	d     *driver
+	query registry.Query
+
+	index uint64 // where the next read waits from; 0 where it must not wait
+	size  int    // of the last set returned
+}
+
+// Next implements [registry.Source].
+func (s *source) Next(ctx context.Context) ([]*registry.Instance, error) {
+	set, err := s.next(ctx)
+	if err != nil {
+		// The index says nothing about the state of whoever answers next: one that is too high would make it wait for
+		// changes that it has long had.
+		s.index = 0
+		return nil, err
+	}
+	s.size = len(set)
+	return set, nil
+}
+
+// Close implements [registry.Source]. The connections are the driver's.
+func (s *source) Close() error { return nil }
+
+func (s *source) next(ctx context.Context) ([]*registry.Instance, error) {
+	if s.index == 0 {
+		return s.fresh(ctx)
+	}
+	before := s.index
+	set, index, err := s.read(ctx, before, s.d.settings.Stale)
+	if err != nil {
+		return nil, err
+	}
+	// An index that is missing, garbage, that of a view which is not loaded, or that of a store that began again: the
+	// answer is thrown away.
+	fell := index <= 1 || index < before
+	switch {
+	case fell:
+	case index == before:
+		// The wait has ended without a change. A client agent that serves from its stream says so too when it has lost
+		// its servers, so once in a wait it is asked for what it cannot serve from there.
+	case len(set) == 0 && s.size > 0:
+	default:
+		s.index = index
+		return set, nil
+	}
+	set, err = s.fresh(ctx)
+	if err == nil && len(set) == 0 && s.size > 0 && (fell || s.index < before) {
+		// Said once: the next read is believed, by package registry after a while, in which those who are not gone
+		// announce themselves again.
+		s.size = 0
+		return nil, s.d.unavailable(s.what(), fmt.Sprintf("the store began again: its index fell below %d, and there are no instances any more", before))
+	}
+	return set, err
+}
+
+// fresh reads the set without waiting.
+func (s *source) fresh(ctx context.Context) ([]*registry.Instance, error) {
+	set, index, err := s.read(ctx, 0, s.d.settings.Stale)
+	if err == nil && len(set) == 0 && s.d.settings.Stale {
+		set, index, err = s.read(ctx, 0, false) // a server that lags behind may not know of the first instance yet
+	}
+	if err != nil {
+		return nil, err
+	}
+	if index <= 1 {
+		// Not of Consul's: its own service is in the catalog from the first moment on. And where consul/api cannot read the
+		// index, it does not look whether the ACLs have cut the answer either.
+		return nil, s.d.unavailable(s.what(), fmt.Sprintf("an answer with index %d, which no catalog has", index))
+	}
+	s.index = index
+	return set, nil
+}
+
+func (s *source) what() string { return "read service " + s.query.Service }
+
+// read makes one read of the set. With an index it waits until there is a higher one.
+func (s *source) read(ctx context.Context, index uint64, stale bool) ([]*registry.Instance, uint64, error) {
+	conf := s.d.settings
+	limit := conf.Timeout
+	if index > 0 {
+		limit = waitLimit(conf.Wait)
+	}
+	var entries []*api.ServiceEntry
+	var meta *api.QueryMeta
+	err := s.d.call(ctx, s.what(), limit, func(ctx context.Context) (err error) {
+		o := s.d.readOptions(ctx)
+		o.AllowStale = stale
+		o.Near = conf.Near
+		if index > 0 {
+			o.WaitIndex, o.WaitTime = index, conf.Wait
+		}
+		entries, meta, err = s.d.client.Health().ServiceMultipleTags(s.query.Service, s.query.Tags, !s.query.AnyStatus, o)
+		return err
+	})
+	switch {
+	case err != nil:
+		return nil, 0, err
+	case entries == nil:
+		return nil, 0, s.d.unavailable(s.what(), "the answer is null")
+	case meta.ResultsFilteredByACLs:
+		return nil, 0, s.d.filtered(s.what())
+	}
+	set := make([]*registry.Instance, 0, len(entries))
+	for _, e := range entries {
+		if e == nil || e.Node == nil || e.Service == nil {
+			return nil, 0, s.d.unavailable(s.what(), "the answer holds an entry without a node or a service")
+		}
+		set = append(set, instance(e))
+	}
+	return s.nearest(set), meta.LastIndex, nil
+}
+
+// nearest cuts set, which is in the order of distance, to the limit. What the query does not select must not count.
+func (s *source) nearest(set []*registry.Instance) []*registry.Instance {
+	limit := s.d.settings.Limit
+	if limit == 0 {
+		return set
+	}
+	cut := set[:0]
+	for _, in := range set {
+		if len(cut) < limit && s.query.Matches(in) {
+			cut = append(cut, in)
+		}
+	}
+	return cut
+}

@@ -1,0 +1,85 @@
+package consul
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/http"
+	"net/http/httptrace"
+	"sync/atomic"
+	"time"
+)
+
+// Limits of the transport. consul/api has none of its own: an agent that accepts a connection and never answers would
+// hold a call for ever.
+const (
+	dialTimeout      = 5 * time.Second
+	handshakeTimeout = 5 * time.Second
+	keepAlive        = 15 * time.Second // finds a dead peer in about a minute, however long a blocking query waits
+	idleTimeout      = 90 * time.Second
+	// maxIdle is above what a process has in use at once outside its blocking queries, so that a burst of calls does not
+	// dial each time. consul/api keeps one connection more than the machine has processors.
+	maxIdle = 32
+)
+
+// newDialer returns the dialler of a transport. A name with several addresses is dialled at each until one answers, so that
+// localhost is found on 127.0.0.1 also where it is ::1 first.
+func newDialer() *net.Dialer { return &net.Dialer{Timeout: dialTimeout, KeepAlive: keepAlive} }
+
+// newTransport returns a transport of one driver alone, and a function that ends it: connections that nobody uses are
+// closed, and dialling stops. net/http lets a dial go on after the call that wanted it has gone, thus life and not the
+// context of a call is what ends one.
+func newTransport(dialer *net.Dialer) (*http.Transport, func()) {
+	life, end := context.WithCancel(context.Background())
+	t := &http.Transport{
+		Proxy: http.ProxyFromEnvironment,
+		DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
+			ctx, cancel := context.WithCancel(ctx)
+			defer cancel()
+			defer context.AfterFunc(life, cancel)()
+			return dialer.DialContext(ctx, network, address)
+		},
+		TLSHandshakeTimeout: handshakeTimeout,
+		IdleConnTimeout:     idleTimeout,
+		MaxIdleConns:        maxIdle,
+		MaxIdleConnsPerHost: maxIdle,
+		// A dialler of our own turns HTTP/2 off unless it is asked for. Over TLS it carries any number of blocking
+		// queries on one connection, which then needs pings, since one that died silently would stop them all.
+		ForceAttemptHTTP2: true,
+		HTTP2:             &http.HTTP2Config{SendPingTimeout: keepAlive, PingTimeout: keepAlive},
+	}
+	return t, func() {
+		end()
+		t.CloseIdleConnections()
+	}
+}
+
+// once is a transport that sends a request that waits for a change once. Where a connection breaks that was used before,
+// net/http sends a GET again without a word; one that waits from an index would then wait for it at whoever answers now,
+// which may be a server that lost its data and will not have that index for hours.
+type once struct{ *http.Transport }
+
+var errBroken = errors.New("the connection broke while the call was waiting for an answer")
+
+// RoundTrip implements [http.RoundTripper].
+func (o once) RoundTrip(req *http.Request) (*http.Response, error) {
+	if q := req.URL.Query(); !q.Has("index") && !q.Has("hash") {
+		return o.Transport.RoundTrip(req)
+	}
+	// The driver ends the context of each of its calls, and with it this one.
+	ctx, giveUp := context.WithCancelCause(req.Context())
+	var sent atomic.Bool
+	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
+		WroteRequest: func(info httptrace.WroteRequestInfo) { sent.Store(info.Err == nil) },
+		GetConn: func(string) {
+			if sent.Load() {
+				giveUp(errBroken)
+			}
+		},
+	})
+	resp, err := o.Transport.RoundTrip(req.WithContext(ctx))
+	if err != nil {
+		giveUp(nil)
+	}
+	return resp, err
+}

@@ -1,0 +1,257 @@
+// Package greeter_test runs the greeter's server and client programs as a user would, on a real Consul.
+package greeter_test
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+
+	"github.com/rollcall-go/rollcall/examples/greeting"
+	"github.com/rollcall-go/rollcall/examples/internal/load"
+	_ "github.com/rollcall-go/rollcall/grpcx/consulscheme"
+	"github.com/rollcall-go/rollcall/internal/testbed"
+)
+
+const patience = time.Minute
+
+func build(t *testing.T, program string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), program)
+	if out, err := exec.Command("go", "build", "-o", path, "./"+program).CombinedOutput(); err != nil {
+		t.Fatalf("go build: %v\n%s", err, out)
+	}
+	return path
+}
+
+// server is the server program at work.
+type server struct {
+	address string
+	cmd     *exec.Cmd
+}
+
+// startServer returns when the server says where it listens.
+func startServer(t *testing.T, path, registryURL string) *server {
+	t.Helper()
+	cmd := exec.Command(path, "-registry", registryURL, "-drain", "300ms")
+	out, err := cmd.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { cmd.Process.Kill() })
+	s := &server{cmd: cmd}
+	address := make(chan string, 1)
+	go func() {
+		lines := bufio.NewScanner(out)
+		for lines.Scan() {
+			if _, rest, ok := strings.Cut(lines.Text(), "address="); ok {
+				select {
+				case address <- strings.Fields(rest)[0]:
+				default:
+				}
+			}
+		}
+	}()
+	select {
+	case s.address = <-address:
+	case <-time.After(patience):
+		t.Fatal("the server did not say where it listens")
+	}
+	return s
+}
+
+func (s *server) signal(t *testing.T, sig syscall.Signal) {
+	t.Helper()
+	if err := s.cmd.Process.Signal(sig); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func until(t *testing.T, what string, done func() bool) {
+	t.Helper()
+	deadline := time.Now().Add(patience)
+	for !done() {
+		if time.Now().After(deadline) {
+			t.Fatalf("waited for %v for %s", patience, what)
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+}
+
+// passing returns how many passing greeters the agent knows, and -1 while it does not answer.
+func passing(agent string) int {
+	resp, err := http.Get("http://" + agent + "/v1/health/service/" + greeting.Service + "?passing=1")
+	if err != nil {
+		return -1
+	}
+	defer resp.Body.Close()
+	var entries []json.RawMessage
+	if resp.StatusCode != http.StatusOK || json.NewDecoder(resp.Body).Decode(&entries) != nil {
+		return -1
+	}
+	return len(entries)
+}
+
+// fleet is three servers on a real Consul and a client that calls them without a pause, until the test ends.
+type fleet struct {
+	agent   *testbed.Consul
+	program string
+	servers []*server
+	calls   *load.Calls
+	stop    context.CancelFunc
+	begun   time.Time
+}
+
+const rate = 600
+
+func startFleet(t *testing.T) *fleet {
+	t.Helper()
+	f := &fleet{agent: testbed.StartConsul(t), program: build(t, "server")}
+	for range 3 {
+		f.servers = append(f.servers, f.start(t))
+	}
+	until(t, "three servers in the registry", func() bool { return passing(f.agent.Addr()) == 3 })
+	conn, err := grpc.NewClient("consul://"+f.agent.Addr()+"/"+greeting.Service,
+		grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithNoProxy(), grpc.WithDisableRetry(),
+		grpc.WithDefaultServiceConfig(`{"loadBalancingConfig":[{"round_robin":{}}]}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	ctx, cancel := context.WithCancel(t.Context())
+	f.begun, f.stop = time.Now(), cancel
+	if f.calls, err = load.Start(ctx, conn, rate); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { cancel(); f.calls.Wait() })
+	for _, s := range f.servers {
+		f.answers(t, s)
+	}
+	return f
+}
+
+func (f *fleet) start(t *testing.T) *server {
+	return startServer(t, f.program, "consul://"+f.agent.Addr())
+}
+
+func (f *fleet) answers(t *testing.T, s *server) {
+	t.Helper()
+	before := f.calls.Answered(s.address)
+	until(t, s.address+" to answer", func() bool { return f.calls.Answered(s.address) >= before+100 })
+}
+
+func (f *fleet) goesOn(t *testing.T, calls int) {
+	t.Helper()
+	before, _, _ := f.calls.Count()
+	until(t, "more calls", func() bool { n, _, _ := f.calls.Count(); return n >= before+calls })
+}
+
+func (f *fleet) wantNoFailure(t *testing.T) {
+	t.Helper()
+	if _, failed, first := f.calls.Count(); failed > 0 {
+		t.Fatalf("%d calls failed: %v", failed, first)
+	}
+}
+
+func (f *fleet) end(t *testing.T) {
+	f.stop()
+	f.calls.Wait()
+	total, _, _ := f.calls.Count()
+	t.Logf("%d calls, %.0f a second:\n%s", total, float64(total)/time.Since(f.begun).Seconds(), f.calls.Table())
+}
+
+func TestARollingRestartLosesNoCall(t *testing.T) {
+	f := startFleet(t)
+	for i, s := range f.servers {
+		s.signal(t, syscall.SIGTERM)
+		if err := s.cmd.Wait(); err != nil {
+			t.Fatalf("after SIGTERM: %v", err)
+		}
+		f.servers[i] = f.start(t)
+		f.answers(t, f.servers[i])
+		f.wantNoFailure(t)
+	}
+
+	killed := f.servers[0]
+	killed.signal(t, syscall.SIGKILL)
+	killed.cmd.Wait()
+	f.goesOn(t, 2*rate)
+	f.end(t)
+	failed := f.calls.Failed()
+	inFlight := failed[killed.address]
+	delete(failed, killed.address)
+	if len(failed) > 0 {
+		t.Errorf("calls failed that were not in flight to the server that was killed: %v", failed)
+	}
+	t.Logf("%d calls in flight to the killed server failed", inFlight)
+	if inFlight > rate/10 {
+		t.Errorf("%d calls failed on the server that was killed, more than can have been in flight", inFlight)
+	}
+}
+
+func TestAnAgentThatComesBackWithNothingLosesNoCall(t *testing.T) {
+	f := startFleet(t)
+	f.agent.Kill()
+	f.goesOn(t, 2*rate)
+	back := make(chan time.Duration, 1)
+	go func() { // the time counts from the agent's first answer, which comes before Restart calls it ready
+		for passing(f.agent.Addr()) < 0 {
+			time.Sleep(time.Millisecond)
+		}
+		answers := time.Now()
+		for passing(f.agent.Addr()) != 3 {
+			time.Sleep(time.Millisecond)
+		}
+		back <- time.Since(answers)
+	}()
+	f.agent.Restart(false)
+	select {
+	case took := <-back:
+		t.Logf("every instance was back %v after the agent answered", took.Round(time.Millisecond))
+	case <-time.After(patience):
+		t.Fatalf("after %v the wiped agent has %d of 3 instances", patience, passing(f.agent.Addr()))
+	}
+	f.goesOn(t, 2*rate)
+	for _, s := range f.servers {
+		f.answers(t, s)
+	}
+	f.wantNoFailure(t)
+	f.end(t)
+}
+
+func TestTheClientProgram(t *testing.T) {
+	agent := testbed.StartConsul(t)
+	s := startServer(t, build(t, "server"), "consul://"+agent.Addr())
+	until(t, "the server in the registry", func() bool { return passing(agent.Addr()) == 1 })
+	cmd := exec.Command(build(t, "client"), "-rate", "200", "-for", "1s")
+	cmd.Env = append(os.Environ(), "ROLLCALL_REGISTRY=consul://"+agent.Addr())
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	if !strings.Contains(string(out), s.address) || strings.Contains(string(out), "error:") {
+		t.Errorf("it says\n%s", out)
+	}
+}
+
+func TestProgramsRefuseAURLTheyCannotOpen(t *testing.T) {
+	for _, program := range []string{"server", "client"} {
+		out, err := exec.Command(build(t, program), "-registry", "zookeeper://user:hunter2@h").CombinedOutput()
+		if err == nil || !strings.Contains(string(out), "consul, memory") || strings.Contains(string(out), "hunter2") {
+			t.Errorf("%s says %v\n%s", program, err, out)
+		}
+	}
+}
