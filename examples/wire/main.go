@@ -9,6 +9,7 @@ import (
 	"context"
 	"flag"
 	"fmt"
+	"io"
 	"os"
 	"strings"
 
@@ -39,13 +40,13 @@ func main() {
 	address := flag.String("consul", "127.0.0.1:8500", "address of the Consul agent")
 	service := flag.String("service", "consul", "service to look up")
 	flag.Parse()
-	if err := run(context.Background(), *address, *service); err != nil {
+	if err := run(context.Background(), os.Stdout, *address, *service); err != nil {
 		fmt.Fprintln(os.Stderr, "wire:", err)
 		os.Exit(1)
 	}
 }
 
-func run(ctx context.Context, address, service string) error {
+func run(ctx context.Context, out io.Writer, address, service string) error {
 	d, cleanup, err := initDirectory(consul.Config{Address: address})
 	if err != nil {
 		return err
@@ -55,6 +56,6 @@ func run(ctx context.Context, address, service string) error {
 	if err != nil {
 		return err
 	}
-	fmt.Printf("%s: %s\n", service, strings.Join(addresses, ", "))
-	return nil
+	_, err = fmt.Fprintf(out, "%s: %s\n", service, strings.Join(addresses, ", "))
+	return err
 }
