@@ -2,7 +2,7 @@
 //
 //	go tool -modfile=tools/wire/go.mod wire ./examples/wire
 //
-// To change the backend, change the provider set in wire.go.
+// The two injectors in wire.go differ in their provider set alone, and so in their backend.
 package main
 
 import (
@@ -47,7 +47,7 @@ func main() {
 }
 
 func run(ctx context.Context, out io.Writer, address, service string) error {
-	d, cleanup, err := initDirectory(consul.Config{Address: address})
+	d, cleanup, err := initOnConsul(consul.Config{Address: address})
 	if err != nil {
 		return err
 	}

@@ -2,10 +2,12 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"strings"
 	"testing"
 
 	"github.com/rollcall-go/rollcall/internal/testbed"
+	"github.com/rollcall-go/rollcall/registry"
 )
 
 func TestTheInjectedDirectoryFindsConsulItself(t *testing.T) {
@@ -19,5 +21,16 @@ func TestTheInjectedDirectoryFindsConsulItself(t *testing.T) {
 	}
 	if err := run(t.Context(), &out, "not an address", "consul"); err == nil {
 		t.Error("an address that cannot be used is accepted")
+	}
+}
+
+func TestTheEmbeddedDirectory(t *testing.T) {
+	d, cleanup := initEmbedded()
+	if got, err := d.addresses(t.Context(), "anything"); err != nil || len(got) != 0 {
+		t.Errorf("an empty store has %q, %v", got, err)
+	}
+	cleanup()
+	if _, err := d.addresses(t.Context(), "anything"); !errors.Is(err, registry.ErrClosed) {
+		t.Errorf("after the cleanup it says %v", err)
 	}
 }

@@ -8,11 +8,12 @@ package main
 
 import (
 	"github.com/rollcall-go/rollcall/consul"
+	"github.com/rollcall-go/rollcall/memory"
 )
 
 // Injectors from wire.go:
 
-func initDirectory(c consul.Config) (*directory, func(), error) {
+func initOnConsul(c consul.Config) (*directory, func(), error) {
 	registry, cleanup, err := consul.Provide(c)
 	if err != nil {
 		return nil, nil, err
@@ -21,4 +22,13 @@ func initDirectory(c consul.Config) (*directory, func(), error) {
 	return mainDirectory, func() {
 		cleanup()
 	}, nil
+}
+
+func initEmbedded() (*directory, func()) {
+	registry, cleanup := memory.Provide()
+	registryRegistry := registry.Registry
+	mainDirectory := newDirectory(registryRegistry)
+	return mainDirectory, func() {
+		cleanup()
+	}
 }
