@@ -223,7 +223,7 @@ func FuzzRoundTrip(f *testing.F) {
 			in.Metadata[fmt.Sprint(key, i)] = value
 		}
 		if in.Validate() != nil || id == "" || strings.HasPrefix(address, ":") || strings.HasPrefix(address, "0.0.0.0:") || strings.HasPrefix(address, "[::]:") {
-			t.Skip() // package registry lets no driver see it
+			return // package registry lets no driver see it
 		}
 		got, err := throughConsul(in)
 		switch {

@@ -51,16 +51,10 @@ func (b *builder) Build(t resolver.Target, cc resolver.ClientConn, _ resolver.Bu
 	if err != nil {
 		return nil, err
 	}
-	return Watch(b.discovery, q, cc), nil
-}
-
-// Watch starts a resolver that keeps cc supplied with what q selects, for a builder that has a form of target of its own.
-// It does not block. Close the resolver to end it.
-func Watch(d registry.Discovery, q registry.Query, cc resolver.ClientConn) resolver.Resolver {
 	ctx, cancel := context.WithCancel(context.Background())
-	r := &watcher{discovery: d, query: q, cc: cc, cancel: cancel, done: make(chan struct{})}
+	r := &watcher{discovery: b.discovery, query: q, cc: cc, cancel: cancel, done: make(chan struct{})}
 	go r.run(ctx)
-	return r
+	return r, nil
 }
 
 // watcher is the resolver of one channel. Its goroutine is the only one that calls cc, whose UpdateState blocks.

@@ -55,7 +55,7 @@ func (r *Registry) register(ctx context.Context, in Instance) (*registration, er
 		return nil, err
 	}
 	var lease Lease
-	err = r.retry(ctx, opCtx, func(ctx context.Context) (err error) {
+	err = r.retry(ctx, opCtx, "register", want.Service, want.ID, func(ctx context.Context) (err error) {
 		lease, err = r.driver.Announce(ctx, want)
 		return err
 	})
@@ -125,7 +125,7 @@ func (g *registration) update(ctx context.Context, in Instance) error {
 	if err != nil {
 		return err
 	}
-	err = g.r.retry(ctx, opCtx, func(ctx context.Context) error { return g.write(ctx, want) })
+	err = g.r.retry(ctx, opCtx, "update", g.service, g.id, func(ctx context.Context) error { return g.write(ctx, want) })
 	switch {
 	case err == nil:
 		return nil
@@ -255,7 +255,7 @@ func (g *registration) deregister(ctx context.Context) error {
 	if err := g.take(opCtx); err != nil {
 		return g.r.classify(ctx, err)
 	}
-	err = g.r.retry(ctx, opCtx, g.release)
+	err = g.r.retry(ctx, opCtx, "deregister", g.service, g.id, g.release)
 	g.give()
 	if err != nil {
 		return err

@@ -1,9 +1,12 @@
 package registry_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -48,9 +51,13 @@ func TestRegisterTriesAgainUntilTheRegistryIsBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newFake()
 		d.fail(errors.New("down"))
-		r := newRegistry(t, d, registry.Options{})
+		var log bytes.Buffer
+		r := newRegistry(t, d, registry.Options{Logger: slog.New(slog.NewTextHandler(&log, nil))})
 		time.AfterFunc(time.Hour, func() { d.fail(nil) })
 		g := register(t, r, instance("a"))
+		if n := strings.Count(log.String(), "is tried again"); n != 1 || !strings.Contains(log.String(), "op=register") {
+			t.Errorf("an hour of one failure is logged %d times, want once:\n%s", n, &log)
+		}
 		if err := g.Err(); err != nil || !d.has("web", "a") {
 			t.Errorf("it returned with %v, announced: %v", err, d.has("web", "a"))
 		}

@@ -150,8 +150,9 @@ func (r *Registry) classify(ctx context.Context, err error) error {
 }
 
 // retry makes an attempt until it succeeds, fails for good, or ctx ends; the error then wraps the context's and that of
-// the last attempt. attempt is given opCtx, which ends with ctx and with Close.
-func (r *Registry) retry(ctx, opCtx context.Context, attempt func(context.Context) error) error {
+// the last attempt. attempt is given opCtx, which ends with ctx and with Close. A failure is logged unless it is that of
+// the attempt before, since the caller may wait for long and say nothing.
+func (r *Registry) retry(ctx, opCtx context.Context, op, service, id string, attempt func(context.Context) error) error {
 	b := r.newBackoff()
 	var last error
 	for {
@@ -164,6 +165,9 @@ func (r *Registry) retry(ctx, opCtx context.Context, attempt func(context.Contex
 			return err
 		}
 		if ctx.Err() == nil {
+			if errText(last) != errText(err) {
+				r.opts.Logger.Warn("rollcall: it failed, and is tried again", "op", op, "registry", r.String(), "service", service, "id", id, "error", err)
+			}
 			last = err
 			if b.wait(opCtx) {
 				continue

@@ -39,6 +39,8 @@ package consulscheme
 import (
 	"errors"
 	"fmt"
+	"net/url"
+	"strconv"
 	"time"
 
 	"google.golang.org/grpc/resolver"
@@ -59,7 +61,7 @@ type builder struct{}
 func (builder) Scheme() string { return scheme }
 
 // Build implements [resolver.Builder]. It fails only for a target that can never work, since gRPC does not try again.
-func (builder) Build(t resolver.Target, cc resolver.ClientConn, _ resolver.BuildOptions) (resolver.Resolver, error) {
+func (builder) Build(t resolver.Target, cc resolver.ClientConn, o resolver.BuildOptions) (resolver.Resolver, error) {
 	c, q, err := parse(t)
 	if err != nil {
 		return nil, err
@@ -68,7 +70,18 @@ func (builder) Build(t resolver.Target, cc resolver.ClientConn, _ resolver.Build
 	if err != nil {
 		return nil, fmt.Errorf("rollcall: target: %w", err)
 	}
-	return &channel{Resolver: grpcx.Watch(reg, q, cc), release: release}, nil
+	r, err := grpcx.NewBuilder(reg, grpcx.ResolverConfig{}).Build(resolver.Target{URL: targetOf(q)}, cc, o)
+	if err != nil {
+		release()
+		return nil, err
+	}
+	return &channel{Resolver: r, release: release}, nil
+}
+
+// targetOf is q in the form that package grpcx takes.
+func targetOf(q registry.Query) url.URL {
+	parameters := url.Values{"tag": q.Tags, "any-status": {strconv.FormatBool(q.AnyStatus)}}
+	return url.URL{Scheme: grpcx.Scheme, Path: "/" + q.Service, RawQuery: parameters.Encode()}
 }
 
 // channel is the resolver of one channel, which holds on to a shared client.
