@@ -259,30 +259,38 @@ func TestAgentReturnsWithNothing(t *testing.T) {
 
 	agent.Kill()
 	w.until("an error", func(p pair) bool { return p.err != nil })
-	answering := make(chan time.Time, 1)
-	go func() {
-		tick := time.NewTicker(5 * time.Millisecond)
-		defer tick.Stop()
-		for range tick.C {
-			if _, err := operator.Agent().Self(); err == nil {
-				answering <- time.Now()
-				return
-			}
-		}
-	}()
+	up := firstTime(func() error { _, err := operator.Agent().Self(); return err })
+	led := firstTime(func() error { _, _, err := operator.Catalog().Nodes(nil); return err })
 	agent.Restart(false)
-	began := <-answering
+	listens, answers := <-up, <-led
 	eventually(t, "all are back", func() bool {
 		entries, _, err := operator.Health().Service("s", "", true, nil)
 		return err == nil && len(entries) == instances
 	})
-	t.Logf("all %d instances passed again %v after the agent first answered, its election included", instances, time.Since(began).Round(time.Millisecond))
+	t.Logf("all %d instances passed again %v after the agent answered reads, which was %v after it listened",
+		instances, time.Since(answers).Round(time.Millisecond), answers.Sub(listens).Round(time.Millisecond))
 	w.until("all instances, without an error", healthy(instances))
 	for _, p := range w.all()[1:] {
 		if len(p.set) == 0 {
 			t.Errorf("the watch lost sight of everybody: %v", p)
 		}
 	}
+}
+
+// firstTime returns a channel that gives the time when ok first returns nil.
+func firstTime(ok func() error) <-chan time.Time {
+	when := make(chan time.Time, 1)
+	go func() {
+		tick := time.NewTicker(5 * time.Millisecond)
+		defer tick.Stop()
+		for range tick.C {
+			if ok() == nil {
+				when <- time.Now()
+				return
+			}
+		}
+	}()
+	return when
 }
 
 func TestAgentShutsDownInGoodOrder(t *testing.T) {

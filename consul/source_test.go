@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -35,20 +36,40 @@ func set(index string, ids ...string) answer {
 
 // script is an agent that gives its answers in turn, and remembers the index of each read.
 type script struct {
-	t       *testing.T
+	t *testing.T
+
+	mu      sync.Mutex
 	answers []answer
 	asked   []string
 }
 
-func (s *script) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	s.asked = append(s.asked, r.URL.Query().Get("index"))
+// next returns the answer to a read with that index, and false where none is left.
+func (s *script) next(index string) (a answer, ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.asked = append(s.asked, index)
 	if len(s.answers) == 0 {
+		return a, false
+	}
+	a = s.answers[0]
+	s.answers = s.answers[1:]
+	return a, true
+}
+
+// reads returns the index of each read so far.
+func (s *script) reads() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.asked)
+}
+
+func (s *script) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	a, ok := s.next(r.URL.Query().Get("index"))
+	if !ok {
 		s.t.Errorf("an unexpected read: %s", r.URL)
 		w.WriteHeader(http.StatusTeapot)
 		return
 	}
-	a := s.answers[0]
-	s.answers = s.answers[1:]
 	if a.hang {
 		<-r.Context().Done()
 		return
@@ -142,8 +163,8 @@ func TestAnswersThatSayNothing(t *testing.T) {
 					t.Errorf("Next %d gives %q, want %q", i, got, want)
 				}
 			}
-			if !slices.Equal(s.asked, append([]string{""}, c.asked...)) || len(s.answers) > 0 {
-				t.Errorf("it read with the indexes %q, want %q", s.asked, append([]string{""}, c.asked...))
+			if got, want := s.reads(), append([]string{""}, c.asked...); !slices.Equal(got, want) {
+				t.Errorf("it read with the indexes %q, want %q", got, want)
 			}
 		})
 	}
@@ -230,7 +251,7 @@ func TestWaitLimitIsAboveTheServers(t *testing.T) {
 
 func TestStaleEmptinessIsConfirmed(t *testing.T) {
 	src, s := scripted(t, Config{Stale: true}, registry.Query{}, set("10"), set("12", "a"))
-	if got := next(t, src); got != "a" || len(s.asked) != 2 {
+	if got := next(t, src); got != "a" || len(s.reads()) != 2 {
 		t.Errorf("got %q", got)
 	}
 }

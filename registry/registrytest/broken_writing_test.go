@@ -156,7 +156,7 @@ var brokenWriting = []broken{
 				if err := l.Release(ctx); err != nil {
 					return nil, err
 				}
-				time.Sleep(time.Millisecond)
+				time.Sleep(gap)
 				return right(ctx, in)
 			}}
 		},
@@ -170,7 +170,7 @@ var brokenWriting = []broken{
 				if err := l.Release(ctx); err != nil {
 					return err
 				}
-				time.Sleep(time.Millisecond)
+				time.Sleep(gap)
 				other, err := l.d.Driver.Announce(ctx, in)
 				l.Lease = other
 				return err
@@ -180,3 +180,6 @@ var brokenWriting = []broken{
 		broad: true, // a large set may be seen with a gap, too
 	},
 }
+
+// gap is longer than a watch that was busy pauses, so that every watch has a look meanwhile. It passes in no time in a bubble.
+const gap = time.Second
