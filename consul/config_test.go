@@ -152,7 +152,7 @@ func TestWhatIsSent(t *testing.T) {
 			srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				got = r
 				w.Header().Set("X-Consul-Index", "7")
-				fmt.Fprint(w, `[{"Node":{},"Service":{}}]`)
+				fmt.Fprint(w, `[{"Node":{},"Service":{"Service":"s"}}]`)
 			}))
 			defer srv.Close()
 			for k, v := range c.env {

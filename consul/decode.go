@@ -3,6 +3,7 @@ package consul
 import (
 	"cmp"
 	"encoding/json"
+	"errors"
 	"maps"
 	"strconv"
 	"strings"
@@ -12,9 +13,46 @@ import (
 	"github.com/rollcall-go/rollcall/registry"
 )
 
-// instance is an entry of Consul as this package or somebody else wrote it.
-func instance(e *api.ServiceEntry) *registry.Instance {
-	s := e.Service
+// entry is what is needed of an entry of Consul's answer.
+type entry struct {
+	Node struct {
+		Address string
+	}
+	Service struct {
+		ID              string
+		Service         string
+		Tags            []string
+		Address         string
+		Port            int
+		Meta            map[string]string
+		TaggedAddresses map[string]struct {
+			Address string
+			Port    int
+		}
+		Weights struct{ Passing int }
+	}
+	Checks []check
+}
+
+type check struct {
+	CheckID string
+	Status  string
+}
+
+// decodeEntry decodes an entry as this package or somebody else wrote it.
+func decodeEntry(raw []byte) (*registry.Instance, error) {
+	var e entry
+	if err := json.Unmarshal(raw, &e); err != nil {
+		return nil, err
+	}
+	if e.Service.Service == "" {
+		return nil, errors.New("it has no service")
+	}
+	return e.instance(), nil
+}
+
+func (e *entry) instance() *registry.Instance {
+	s := &e.Service
 	in := &registry.Instance{
 		ID:      s.ID,
 		Service: s.Service,
@@ -89,14 +127,18 @@ func join(to, from map[string]string) map[string]string {
 }
 
 // status is that of all checks of the service and its node together.
-func status(checks api.HealthChecks) registry.Status {
-	switch checks.AggregatedStatus() {
-	case api.HealthPassing:
-		return registry.Passing
-	case api.HealthWarning:
-		return registry.Warning
-	case api.HealthMaint:
-		return registry.Maintenance
+func status(checks []check) registry.Status {
+	worst := registry.Passing
+	for _, c := range checks {
+		switch {
+		case c.CheckID == api.NodeMaint || strings.HasPrefix(c.CheckID, api.ServiceMaintPrefix):
+			return registry.Maintenance
+		case c.Status == api.HealthPassing:
+		case c.Status == api.HealthWarning:
+			worst = max(worst, registry.Warning)
+		default:
+			worst = registry.Critical
+		}
 	}
-	return registry.Critical
+	return worst
 }

@@ -41,7 +41,7 @@ func throughConsul(in *registry.Instance) (*registry.Instance, error) {
 	if stored.Tags == nil {
 		stored.Tags = []string{}
 	}
-	return instance(&api.ServiceEntry{
+	return decoded(&api.ServiceEntry{
 		Node: &api.Node{Address: "192.0.2.9"},
 		Service: &api.AgentService{
 			ID: stored.ID, Service: stored.Name, Tags: stored.Tags, Meta: stored.Meta, Address: stored.Address, Port: stored.Port,
@@ -49,6 +49,19 @@ func throughConsul(in *registry.Instance) (*registry.Instance, error) {
 		},
 		Checks: api.HealthChecks{{CheckID: "serfHealth", Status: api.HealthPassing}, {CheckID: stored.Check.CheckID, Status: stored.Check.Status}},
 	}), nil
+}
+
+// decoded is what is made of an entry that Consul answers.
+func decoded(e *api.ServiceEntry) *registry.Instance {
+	raw, err := json.Marshal(e)
+	if err != nil {
+		panic(err)
+	}
+	in, err := decodeEntry(raw)
+	if err != nil {
+		panic(err)
+	}
+	return in
 }
 
 var metaKey = regexp.MustCompile(`^[a-zA-Z0-9_-]+$`)
@@ -159,7 +172,7 @@ func TestServiceIDsDoNotCollide(t *testing.T) {
 }
 
 func TestForeignEntries(t *testing.T) {
-	got := instance(&api.ServiceEntry{
+	got := decoded(&api.ServiceEntry{
 		Node: &api.Node{Address: "192.0.2.9"},
 		Service: &api.AgentService{
 			ID: "web:1~x", Service: "web", Port: 80, Tags: []string{"t"},
@@ -182,7 +195,7 @@ func TestForeignEntries(t *testing.T) {
 
 func TestTamperedOverflowLosesNoInstance(t *testing.T) {
 	for _, more := range []string{"{", "null", "[]", `{"address":1}`} {
-		got := instance(&api.ServiceEntry{
+		got := decoded(&api.ServiceEntry{
 			Node:    &api.Node{},
 			Service: &api.AgentService{ID: "s:a", Service: "s", Address: "10.0.0.1", Port: 80, Meta: map[string]string{metaOwner: "o", metaMore + "0": more, "k": "v"}},
 		})
@@ -193,18 +206,17 @@ func TestTamperedOverflowLosesNoInstance(t *testing.T) {
 }
 
 func TestStatusIsThatOfAllChecks(t *testing.T) {
-	check := func(id, status string) *api.HealthCheck { return &api.HealthCheck{CheckID: id, Status: status} }
-	for want, checks := range map[registry.Status]api.HealthChecks{
-		registry.Passing:     {check("serfHealth", "passing"), check("a", "passing")},
-		registry.Warning:     {check("a", "passing"), check("b", "warning")},
-		registry.Critical:    {check("a", "warning"), check("b", "critical")},
-		registry.Maintenance: {check("a", "critical"), check("_service_maintenance:s:a", "critical")},
+	for want, checks := range map[registry.Status][]check{
+		registry.Passing:     {{"serfHealth", "passing"}, {"a", "passing"}},
+		registry.Warning:     {{"a", "passing"}, {"b", "warning"}},
+		registry.Critical:    {{"a", "warning"}, {"b", "critical"}},
+		registry.Maintenance: {{"a", "critical"}, {"_service_maintenance:s:a", "critical"}},
 	} {
 		if got := status(checks); got != want {
 			t.Errorf("got %v, want %v", got, want)
 		}
 	}
-	if got := status(api.HealthChecks{check("a", "unheard of")}); got != registry.Critical {
+	if got := status([]check{{"a", "unheard of"}}); got != registry.Critical {
 		t.Errorf("a check of an unknown status is %v", got)
 	}
 }

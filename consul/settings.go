@@ -60,7 +60,7 @@ func resolve(c Config, transport *http.Transport) (*settings, *api.Client, error
 	}
 	var client *api.Client
 	if conf.HttpClient, err = api.NewHttpClient(transport, conf.TLSConfig); err == nil {
-		conf.HttpClient.Transport = once{transport}
+		conf.HttpClient.Transport = capturing{once{transport}}
 		client, err = api.NewClient(conf)
 	}
 	if err != nil { // a file of TLS or of the token

@@ -3,8 +3,7 @@ package consul
 import (
 	"context"
 	"fmt"
-
-	"github.com/hashicorp/consul/api"
+	"strconv"
 
 	"github.com/rollcall-go/rollcall/registry"
 )
@@ -18,8 +17,9 @@ type source struct {
 	d     *driver
 	query registry.Query
 
-	index uint64 // where the next read waits from; 0 where it must not wait
-	size  int    // of the last set returned
+	index uint64     // where the next read waits from; 0 where it must not wait
+	size  int        // of the last set returned
+	last  lastAnswer // read, which need not be the last one returned
 }
 
 // Next implements [registry.Source].
@@ -97,34 +97,33 @@ func (s *source) read(ctx context.Context, index uint64, stale bool) ([]*registr
 	if index > 0 {
 		limit = waitLimit(conf.Wait)
 	}
-	var entries []*api.ServiceEntry
-	var meta *api.QueryMeta
-	err := s.d.call(ctx, s.what(), limit, func(ctx context.Context) (err error) {
-		o := s.d.readOptions(ctx)
+	got := capture{body: s.last.spare}
+	s.last.spare = nil
+	err := s.d.call(ctx, s.what(), limit, func(ctx context.Context) error {
+		o := s.d.readOptions(captured(ctx, &got))
 		o.AllowStale = stale
 		o.Near = conf.Near
 		if index > 0 {
 			o.WaitIndex, o.WaitTime = index, conf.Wait
 		}
-		entries, meta, err = s.d.client.Health().ServiceMultipleTags(s.query.Service, s.query.Tags, !s.query.AnyStatus, o)
+		_, _, err := s.d.client.Health().ServiceMultipleTags(s.query.Service, s.query.Tags, !s.query.AnyStatus, o)
 		return err
 	})
-	switch {
-	case err != nil:
+	if err != nil {
+		s.last.spare = got.body
 		return nil, 0, err
-	case entries == nil:
-		return nil, 0, s.d.unavailable(s.what(), "the answer is null")
-	case meta.ResultsFilteredByACLs:
+	}
+	if got.header.Get("X-Consul-Results-Filtered-By-ACLs") == "true" {
 		return nil, 0, s.d.filtered(s.what())
 	}
-	set := make([]*registry.Instance, 0, len(entries))
-	for _, e := range entries {
-		if e == nil || e.Node == nil || e.Service == nil {
-			return nil, 0, s.d.unavailable(s.what(), "the answer holds an entry without a node or a service")
-		}
-		set = append(set, instance(e))
+	set, err := s.last.update(got.body)
+	if err != nil {
+		return nil, 0, s.d.unavailable(s.what(), "the answer cannot be read: "+err.Error())
 	}
-	return s.nearest(set), meta.LastIndex, nil
+	if index, err = strconv.ParseUint(got.header.Get("X-Consul-Index"), 10, 64); err != nil {
+		index = 0 // missing or garbage; no caller believes it
+	}
+	return s.nearest(set), index, nil
 }
 
 // nearest cuts set, which is in the order of distance, to the limit. What the query does not select must not count.
@@ -133,7 +132,7 @@ func (s *source) nearest(set []*registry.Instance) []*registry.Instance {
 	if limit == 0 {
 		return set
 	}
-	cut := set[:0]
+	cut := make([]*registry.Instance, 0, min(limit, len(set))) // set is the memory of the last answer
 	for _, in := range set {
 		if len(cut) < limit && s.query.Matches(in) {
 			cut = append(cut, in)
