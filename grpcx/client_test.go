@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"iter"
+	"net"
 	"strings"
 	"testing"
 	"time"
@@ -129,13 +130,82 @@ func TestTheLastInstanceLeavesAndAnotherComes(t *testing.T) {
 	if err := g.Deregister(patiently(t)); err != nil {
 		t.Fatal(err)
 	}
-	until(t, "calls to fail, since there is nobody", func() bool {
-		_, err := call(patiently(t), conn)
-		return status.Code(err) == codes.Unavailable
-	})
+	says := func(what string) {
+		t.Helper()
+		until(t, "calls to say "+what, func() bool {
+			_, err := call(patiently(t), conn)
+			return status.Code(err) == codes.Unavailable && strings.Contains(err.Error(), `service "backend" in memory: `) && strings.Contains(err.Error(), what)
+		})
+	}
+	says("no passing instance is registered")
+	store.Fail(errors.New("the network is gone"))
+	says("the network is gone")
+	store.Heal()
+	says("no passing instance is registered")
 	second := newBackend(t).serve(t)
 	announce(t, store, second.address())
 	answers(t, conn, second.address())
+}
+
+// A policy of the caller's that can show the text does so.
+func TestPickFirstSaysThatTheLastInstanceHasLeft(t *testing.T) {
+	store := newStore(t)
+	b := newBackend(t).serve(t)
+	g := announce(t, store, b.address())
+	conn := dial(t, target, store, grpc.WithDefaultServiceConfig(`{"loadBalancingConfig":[{"pick_first":{}}]}`))
+	answers(t, conn, b.address())
+	if err := g.Deregister(patiently(t)); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "calls to say why they fail", func() bool {
+		_, err := call(patiently(t), conn)
+		return err != nil && strings.Contains(err.Error(), `service "backend" in memory: no passing instance is registered`)
+	})
+}
+
+func TestAServerThatCrashesCostsTheCallInFlight(t *testing.T) {
+	store := newStore(t)
+	var backends []*backend
+	for range 3 {
+		b := newBackend(t).serve(t)
+		backends = append(backends, b)
+		announce(t, store, b.address())
+	}
+	conn := dial(t, target, store)
+	for _, b := range backends {
+		answers(t, conn, b.address())
+	}
+	backends[0].gs.Stop() // and stays registered
+	failed := 0
+	for range 300 {
+		if _, err := call(patiently(t), conn); err != nil {
+			failed++
+		}
+	}
+	// One call at a time is made, so that one is in flight when the connection breaks.
+	if failed > 1 {
+		t.Errorf("%d of 300 calls failed, want at most the one in flight", failed)
+	}
+}
+
+func TestIPv6AddressesAreDialled(t *testing.T) {
+	store := newStore(t)
+	b := newBackend(t).serve(t)
+	announce(t, store, "[2001:db8::1]:443")
+	dialled := make(chan string, 1)
+	conn := dial(t, target, store, grpc.WithContextDialer(func(ctx context.Context, address string) (net.Conn, error) {
+		select {
+		case dialled <- address:
+		default:
+		}
+		return new(net.Dialer).DialContext(ctx, "tcp", b.address())
+	}))
+	if _, err := call(patiently(t), conn); err != nil {
+		t.Fatal(err)
+	}
+	if got := <-dialled; got != "[2001:db8::1]:443" {
+		t.Errorf("gRPC dialled %s", got)
+	}
 }
 
 func TestARegistryThatIsDownAtStartIsWaitedFor(t *testing.T) {
@@ -176,15 +246,16 @@ func TestCallsGoOnInAnOutage(t *testing.T) {
 	answers(t, conn, b.address(), second.address())
 }
 
-// failing yields one error, and nothing more.
+// failing yields one set with an error, and nothing more.
 type failing struct {
 	registry.Discovery
+	set []*registry.Instance
 	err error
 }
 
 func (f failing) Watch(ctx context.Context, _ registry.Query) iter.Seq2[[]*registry.Instance, error] {
 	return func(yield func([]*registry.Instance, error) bool) {
-		yield(nil, f.err)
+		yield(f.set, f.err)
 		<-ctx.Done()
 	}
 }
@@ -200,6 +271,16 @@ func TestAStatusInTheRegistrysErrorIsNotThatOfACall(t *testing.T) {
 	defer cancel()
 	if _, err := call(ctx, conn, grpc.WaitForReady(true)); status.Code(err) != codes.DeadlineExceeded {
 		t.Errorf("a call that waits says %v", err)
+	}
+}
+
+// As after a start without the registry, with the set that an earlier run left on disk.
+func TestASetThatComesWithAnErrorIsUsed(t *testing.T) {
+	b := newBackend(t).serve(t)
+	in := &registry.Instance{ID: "a", Service: service, Address: b.address(), Weight: 1}
+	conn := dial(t, target, failing{set: []*registry.Instance{in}, err: errors.New("the set is from disk")})
+	if who, err := call(patiently(t), conn); err != nil || who != b.address() {
+		t.Errorf("answered by %q, %v", who, err)
 	}
 }
 

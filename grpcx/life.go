@@ -2,6 +2,7 @@ package grpcx
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -15,10 +16,11 @@ import (
 // life is one run of a Server, whose fields have their defaults filled in.
 type life struct {
 	Server
-	gs      *grpc.Server
-	lis     net.Listener
-	signals chan os.Signal
-	served  chan error // what gs.Serve has returned
+	gs       *grpc.Server
+	lis      net.Listener
+	signals  chan os.Signal
+	served   chan struct{} // closed when gs.Serve has returned
+	serveErr error         // what it returned; set before served is closed
 }
 
 func (l *life) run(ctx context.Context) error {
@@ -26,33 +28,39 @@ func (l *life) run(ctx context.Context) error {
 		signal.Notify(l.signals, l.Signals...)
 		defer signal.Stop(l.signals)
 	}
-	go func() { l.served <- l.gs.Serve(l.lis) }()
+	go func() {
+		defer close(l.served)
+		l.serveErr = l.gs.Serve(l.lis)
+	}()
 	l.setHealthy()
 	l.Logger.Info("rollcall: serving")
 	a := l.announce(ctx)
 
 	var err error
-	stopped := false
+	stopped := l.served // closed when nobody is served any more
 	select {
 	case <-ctx.Done():
 		l.Logger.Info("rollcall: leaving", "reason", context.Cause(ctx))
 	case sig := <-l.signals:
 		l.Logger.Info("rollcall: leaving", "reason", sig)
-	case err = <-l.served:
-		stopped = true
-		l.Logger.Info("rollcall: leaving, since the server does not serve any more", "error", err)
+	case <-l.served:
+		err = l.serveErr
+		if err == nil || errors.Is(err, grpc.ErrServerStopped) {
+			l.Logger.Info("rollcall: leaving, since the server was stopped")
+			break
+		}
+		stopped = nil // gRPC goes on with the connections that it has
+		l.Logger.Error("rollcall: leaving, since the listener failed", "error", err)
 	case err = <-a.failed:
 		l.Logger.Error("rollcall: leaving, since the server can never be found", "error", err)
 	}
 	if l.Health != nil {
 		l.Health.Shutdown()
 	}
-	a.end()
-	if !stopped {
-		l.drain()
+	if l.withdraw(a) && l.drain(stopped) {
 		l.stop()
-		<-l.served
 	}
+	<-l.served
 	if err != nil {
 		return fmt.Errorf("rollcall: serve %s: %w", l.Instance.Service, err)
 	}
@@ -71,21 +79,27 @@ func (l *life) setHealthy() {
 	l.Health.SetServingStatus("", healthpb.HealthCheckResponse_SERVING)
 }
 
-// drain serves on for a while, unless a second signal or the end of the server cuts it short.
-func (l *life) drain() {
+// drain serves on for a while. It reports false where nothing is left to stop: a signal has cut it short, or the caller
+// has stopped the server.
+func (l *life) drain(stopped <-chan struct{}) bool {
+	select {
+	case <-stopped:
+		return false
+	default:
+	}
 	if l.DrainDelay < 0 {
-		return
+		return true
 	}
 	t := time.NewTimer(l.DrainDelay)
 	defer t.Stop()
 	select {
 	case <-t.C:
+		return true
 	case sig := <-l.signals:
-		l.Logger.Warn("rollcall: cutting the rest", "reason", sig)
-		l.gs.Stop()
-	case err := <-l.served: // stopped by the caller meanwhile: there is nothing left to drain
-		l.served <- err
+		l.cut(sig.String())
+	case <-stopped:
 	}
+	return false
 }
 
 // stop lets calls finish, and cuts what does not. It does not wait for GracefulStop after Stop: that waits for handlers,
@@ -102,15 +116,17 @@ func (l *life) stop() {
 	}()
 	t := time.NewTimer(l.StopTimeout)
 	defer t.Stop()
-	reason := "deadline"
 	select {
 	case <-graceful:
 		l.Logger.Info("rollcall: stopped")
-		return
 	case <-t.C:
+		l.cut("deadline")
 	case sig := <-l.signals:
-		reason = sig.String()
+		l.cut(sig.String())
 	}
+}
+
+func (l *life) cut(reason string) {
 	l.Logger.Warn("rollcall: cutting the rest", "reason", reason)
 	l.gs.Stop()
 }

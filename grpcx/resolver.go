@@ -31,8 +31,9 @@ type ResolverConfig struct {
 // share one query, as [registry.Registry] does it.
 //
 // While d reports an error the channel goes on with the last good set. Calls fail with UNAVAILABLE and a text that says
-// why only where no set is known at all, or the service has no instances; calls that wait for ready wait. The builder is
-// safe for concurrent use; d must outlive its channels.
+// why only where no set is known at all, or the service has no instances; calls that wait for ready wait. Once the
+// channel has had an instance, that text is the policy's to show: those of [NewClient] and pick_first do, while gRPC's own
+// round_robin says "no children to pick from". The builder is safe for concurrent use; d must outlive its channels.
 func NewBuilder(d registry.Discovery, c ResolverConfig) resolver.Builder {
 	return &builder{discovery: d, scheme: cmp.Or(c.Scheme, Scheme)}
 }
@@ -88,16 +89,21 @@ func (r *watcher) run(ctx context.Context) {
 
 // deliver brings a pair of the watch to the channel. An error beside a set is none to gRPC: the set is all there is.
 func (r *watcher) deliver(set []*registry.Instance, err error) {
-	switch {
-	case len(set) == 0 && !r.resolved && err == nil:
-		// A channel that never had an address has no policy either that could say why calls fail.
-		r.report("no passing instance is registered")
-	case len(set) == 0 && !r.resolved:
-		r.report(err.Error())
-	case set != nil && !(r.resolved && slices.Equal(set, r.sent)):
+	news := len(set) > 0 // a channel that never had an address has no policy that could be told of an empty set
+	if r.resolved {
+		news = set != nil && !slices.Equal(set, r.sent)
+	}
+	if news {
 		r.resolved, r.sent = true, set
 		// The error that it may return asks for another attempt. What there is has been sent.
 		_ = r.cc.UpdateState(resolver.State{Endpoints: endpoints(set)})
+	}
+	switch {
+	case len(r.sent) > 0: // calls have somewhere to go
+	case err != nil:
+		r.report(err.Error())
+	default:
+		r.report("no passing instance is registered")
 	}
 }
 

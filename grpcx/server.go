@@ -47,8 +47,8 @@ type Server struct {
 	// DeregisterTimeout is how long leaving the registry may take. The server goes on to stop after it; its entry then
 	// expires. Default: 5 s. Negative is refused.
 	DeregisterTimeout time.Duration
-	// Signals start the graceful stop. A second one cuts what is left. Default: SIGINT and SIGTERM. Empty and not nil:
-	// none.
+	// Signals start the graceful stop. One that arrives after it has started, whatever has started it, cuts what is left at
+	// once. Default: SIGINT and SIGTERM. Empty and not nil: none.
 	Signals []os.Signal
 }
 
@@ -62,10 +62,12 @@ type Server struct {
 //
 // It returns nil when ctx, a signal or the caller's own gs.Stop or gs.GracefulStop ended it; ctx's error is not returned.
 // It returns the error of the listener where that fails, and of the registrar where it can never work ([registry.ErrInvalid],
-// [registry.ErrClosed]), in both cases after the steps from 3 on, without the delay where nobody can be served any more. A
-// field that cannot be used is [registry.ErrInvalid], and nothing is served.
+// [registry.ErrClosed]), in both cases after the steps from 3 on: who is connected is served until then. A field that
+// cannot be used is [registry.ErrInvalid], and nothing is served.
 //
-// gs and lis are stopped and closed when it returns, in any case. Call it once for each gs, with all services registered.
+// gs and lis are stopped and closed when it returns, in any case. A handler that heeds no context may still run then, and
+// so may a registrar that heeds none; what such a registrar announces late is deregistered. Call it once for each gs, with
+// all services registered.
 func (s *Server) Serve(ctx context.Context, gs *grpc.Server, lis net.Listener) error {
 	l, err := s.prepare(gs, lis)
 	if err != nil {
@@ -80,7 +82,7 @@ func (s *Server) Serve(ctx context.Context, gs *grpc.Server, lis net.Listener) e
 func (s *Server) prepare(gs *grpc.Server, lis net.Listener) (*life, error) {
 	l := &life{
 		Server: *s, gs: gs, lis: lis,
-		signals: make(chan os.Signal, 2), served: make(chan error, 1),
+		signals: make(chan os.Signal, 2), served: make(chan struct{}),
 	}
 	if s.Registrar == nil {
 		return nil, fmt.Errorf("%w: Server.Registrar: is required", registry.ErrInvalid)

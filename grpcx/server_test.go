@@ -244,19 +244,6 @@ func TestStreamsAreCutAtTheDeadline(t *testing.T) {
 	}
 }
 
-func TestAListenerThatFailsDeregistersFirst(t *testing.T) {
-	store := newStore(t)
-	s := run(t, grpcx.Server{Registrar: store})
-	until(t, "it to be registered", func() bool { return len(lookup(t, store)) == 1 })
-	s.lis.Close()
-	if err := s.ends(t); err == nil || !strings.Contains(err.Error(), "rollcall: serve backend: ") {
-		t.Errorf("it returned %v", err)
-	}
-	if set := lookup(t, store); len(set) != 0 {
-		t.Errorf("it left %v", set)
-	}
-}
-
 // picky is a registrar that refuses what it is given for its content.
 type picky struct{}
 

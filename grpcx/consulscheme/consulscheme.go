@@ -28,7 +28,8 @@
 //
 // The two dial options above are worth having: without the first, gRPC sends all calls to one instance; without the
 // second and with HTTPS_PROXY set, it loses the instances' addresses to the proxy's. A resolver cannot set them: what it
-// can set, a service config, would replace the caller's. grpcx.NewClient sets both.
+// can set, a service config, would replace the caller's. grpcx.NewClient sets both. In place of round_robin
+// rollcall_round_robin may stand, which is the same, and says which service has gone when its last instance has.
 //
 // Channels with the same connection settings share one client of Consul, and those that ask the same share one blocking
 // query. Both stay warm for 30 s after the last channel has been closed or gone idle.

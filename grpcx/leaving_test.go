@@ -1,0 +1,238 @@
+package grpcx_test
+
+import (
+	"context"
+	"errors"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc"
+	testpb "google.golang.org/grpc/interop/grpc_testing"
+
+	"github.com/rollcall-go/rollcall/grpcx"
+	"github.com/rollcall-go/rollcall/memory"
+	"github.com/rollcall-go/rollcall/registry"
+)
+
+func registered(t *testing.T, d registry.Discovery) {
+	t.Helper()
+	until(t, "it to be registered", func() bool { return len(lookup(t, d)) == 1 })
+}
+
+func kill(t *testing.T, sig syscall.Signal) {
+	t.Helper()
+	if err := syscall.Kill(os.Getpid(), sig); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// stubborn holds each call, whatever becomes of its context, until the test lets go.
+type stubborn struct {
+	testpb.UnimplementedTestServiceServer
+	entered, release chan struct{}
+}
+
+func (s *stubborn) EmptyCall(context.Context, *testpb.Empty) (*testpb.Empty, error) {
+	close(s.entered)
+	<-s.release
+	return new(testpb.Empty), nil
+}
+
+func TestSIGTERMStopsAServerByDefault(t *testing.T) {
+	store := newStore(t)
+	b := newBackend(t)
+	done := make(chan error, 1)
+	go func() {
+		s := grpcx.Server{Registrar: store, Instance: registry.Instance{Service: service}, DrainDelay: -1}
+		done <- s.Serve(context.Background(), b.gs, b.lis)
+	}()
+	registered(t, store) // and so the signal is awaited, and does not end the test
+	kill(t, syscall.SIGTERM)
+	select {
+	case err := <-done:
+		if err != nil || len(lookup(t, store)) != 0 {
+			t.Errorf("it returned %v and left %v", err, lookup(t, store))
+		}
+	case <-time.After(patience):
+		t.Fatal("Serve did not return")
+	}
+}
+
+func TestASecondSignalDoesNotWaitForTheRegistry(t *testing.T) {
+	store := newStore(t)
+	s := run(t, grpcx.Server{
+		Registrar: store, DeregisterTimeout: time.Hour, DrainDelay: time.Hour, StopTimeout: time.Hour, Signals: []os.Signal{syscall.SIGUSR1},
+	})
+	registered(t, store)
+	store.Hang()
+	defer store.Heal()
+	kill(t, syscall.SIGUSR1)
+	until(t, "its health to say that it leaves", func() bool {
+		return healthOf(t, s.address(), service).String() == "NOT_SERVING"
+	})
+	kill(t, syscall.SIGUSR1)
+	if err := s.ends(t); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestASecondSignalWhileDrainingDoesNotWaitForHandlers(t *testing.T) {
+	store := newStore(t)
+	b := newBackend(t)
+	h := &stubborn{entered: make(chan struct{}), release: make(chan struct{})}
+	b.gs = grpc.NewServer()
+	testpb.RegisterTestServiceServer(b.gs, h)
+	s := runOn(t, grpcx.Server{
+		Registrar: store, DrainDelay: time.Hour, StopTimeout: time.Hour, Signals: []os.Signal{syscall.SIGUSR1},
+	}, b)
+	var callers sync.WaitGroup
+	defer callers.Wait()
+	defer close(h.release)
+	conn := direct(t, b.address())
+	callers.Go(func() { call(patiently(t), conn, grpc.WaitForReady(true)) })
+	<-h.entered
+	registered(t, store)
+	kill(t, syscall.SIGUSR1)
+	until(t, "it to leave the registry", func() bool { return len(lookup(t, store)) == 0 })
+	kill(t, syscall.SIGUSR1)
+	if err := s.ends(t); err != nil {
+		t.Error(err)
+	}
+}
+
+// late is a registrar that heeds no context, and registers when the test says so.
+type late struct {
+	registry.Registration
+	store          *memory.Registry
+	now, takenBack chan struct{}
+}
+
+func (l late) Register(_ context.Context, in registry.Instance) (registry.Registration, error) {
+	<-l.now
+	g, err := l.store.Register(context.Background(), in)
+	l.Registration = g
+	return l, err
+}
+
+func (l late) Deregister(ctx context.Context) error {
+	defer close(l.takenBack)
+	return l.Registration.Deregister(ctx)
+}
+
+func TestAnAnnouncementThatComesLateIsTakenBack(t *testing.T) {
+	store := newStore(t)
+	l := late{store: store, now: make(chan struct{}), takenBack: make(chan struct{})}
+	s := run(t, grpcx.Server{Registrar: l, DrainDelay: -1, DeregisterTimeout: time.Millisecond})
+	s.leave()
+	if err := s.ends(t); err != nil {
+		t.Error(err)
+	}
+	close(l.now)
+	select {
+	case <-l.takenBack:
+	case <-time.After(patience):
+		t.Error("it is not taken back")
+	}
+	if set := lookup(t, store); len(set) != 0 {
+		t.Errorf("it left %v", set)
+	}
+}
+
+// breakable is a listener whose Accept fails when the test says so.
+type breakable struct {
+	net.Listener
+	broken chan struct{}
+}
+
+func (l *breakable) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	select {
+	case <-l.broken:
+		if err == nil {
+			c.Close()
+		}
+		return nil, errors.New("the listener broke")
+	default:
+		return c, err
+	}
+}
+
+// breaks makes the Accept in progress the last one.
+func (l *breakable) breaks(t *testing.T) {
+	t.Helper()
+	close(l.broken)
+	c, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Close()
+}
+
+func TestAListenerThatFailsDeregistersAndDrainsWhoIsConnected(t *testing.T) {
+	store := newStore(t)
+	b := newBackend(t)
+	lis := &breakable{Listener: b.lis.Listener, broken: make(chan struct{})}
+	b.lis.Listener = lis
+	s := runOn(t, grpcx.Server{Registrar: store, DrainDelay: -1, StopTimeout: time.Hour}, b)
+	registered(t, store)
+	stream, err := testpb.NewTestServiceClient(direct(t, b.address())).FullDuplexCall(patiently(t), grpc.WaitForReady(true))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := stream.Recv(); err != nil {
+		t.Fatal(err)
+	}
+	lis.breaks(t)
+	until(t, "it to leave the registry", func() bool { return len(lookup(t, store)) == 0 })
+	if err := stream.Send(new(testpb.StreamingOutputCallRequest)); err != nil {
+		t.Errorf("the stream was cut: %v", err)
+	}
+	select {
+	case <-s.done:
+		t.Error("it returned while a stream was open")
+	default:
+	}
+	if err := stream.CloseSend(); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.ends(t); err == nil || !strings.Contains(err.Error(), "rollcall: serve backend: the listener broke") {
+		t.Errorf("it returned %v", err)
+	}
+	if n := b.streams.Load(); n != 0 {
+		t.Errorf("%d streams are open after the end", n)
+	}
+}
+
+func TestAServerThatTheCallerStopsLeavesTheRegistry(t *testing.T) {
+	for name, stop := range map[string]func(*grpc.Server){"Stop": (*grpc.Server).Stop, "GracefulStop": (*grpc.Server).GracefulStop} {
+		t.Run(name, func(t *testing.T) {
+			store := newStore(t)
+			s := run(t, grpcx.Server{Registrar: store, DrainDelay: time.Hour})
+			registered(t, store)
+			stop(s.gs)
+			if err := s.ends(t); err != nil || len(lookup(t, store)) != 0 {
+				t.Errorf("it returned %v and left %v", err, lookup(t, store))
+			}
+		})
+	}
+}
+
+func TestAUnixSocketNeedsAnAddressToAnnounce(t *testing.T) {
+	store := newStore(t)
+	for given, want := range map[string]string{"": "Instance.Address: is required", "10.0.0.1:0": `Address: "10.0.0.1:0"`} {
+		lis, err := net.Listen("unix", filepath.Join(t.TempDir(), "s"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := grpcx.Server{Registrar: store, Instance: registry.Instance{Service: service, Address: given}, Signals: []os.Signal{}}
+		if err := s.Serve(t.Context(), grpc.NewServer(), lis); !errors.Is(err, registry.ErrInvalid) || !strings.Contains(err.Error(), want) {
+			t.Errorf("with the address %q it returned %v, want %s", given, err, want)
+		}
+	}
+}
