@@ -250,7 +250,7 @@ func TestTheClientProgram(t *testing.T) {
 func TestProgramsRefuseAURLTheyCannotOpen(t *testing.T) {
 	for _, program := range []string{"server", "client"} {
 		out, err := exec.Command(build(t, program), "-registry", "zookeeper://user:hunter2@h").CombinedOutput()
-		if err == nil || !strings.Contains(string(out), "consul, memory") || strings.Contains(string(out), "hunter2") {
+		if err == nil || !strings.Contains(string(out), "consul, etcd, memory") || strings.Contains(string(out), "hunter2") {
 			t.Errorf("%s says %v\n%s", program, err, out)
 		}
 	}

@@ -3,6 +3,7 @@
 //
 //	go run ./examples/quickstart
 //	go run ./examples/quickstart -registry consul://127.0.0.1:8500
+//	go run ./examples/quickstart -registry etcd://127.0.0.1:2379
 package main
 
 import (
@@ -20,6 +21,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 
 	"github.com/rollcall-go/rollcall/consul"
+	"github.com/rollcall-go/rollcall/etcd"
 	"github.com/rollcall-go/rollcall/examples/greeting"
 	"github.com/rollcall-go/rollcall/examples/internal/load"
 	"github.com/rollcall-go/rollcall/grpcx"
@@ -28,7 +30,7 @@ import (
 )
 
 // openers says what this program can open: to change the backend, change the URL.
-var openers = registry.Openers{"consul": consul.Open, "memory": memory.Open}
+var openers = registry.Openers{"consul": consul.Open, "etcd": etcd.Open, "memory": memory.Open}
 
 func main() {
 	registryURL := flag.String("registry", "memory://quickstart?ttl=3s", "URL of the registry")

@@ -21,6 +21,7 @@ func TestMain(m *testing.M) {
 func TestQuickstart(t *testing.T) {
 	for name, url := range map[string]func(t *testing.T) string{
 		"embedded": func(*testing.T) string { return "memory://quickstart-test?ttl=500ms" },
+		"etcd":     func(t *testing.T) string { return "etcd://" + testbed.StartEtcd(t).Addr() + "?ttl=5s" },
 		"consul":   func(t *testing.T) string { return "consul://" + testbed.StartConsul(t).Addr() + "?ttl=3s" },
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -45,7 +46,7 @@ func TestQuickstart(t *testing.T) {
 }
 
 func TestAURLThatCannotBeOpened(t *testing.T) {
-	if err := run(t.Context(), "etcd://h", io.Discard); err == nil || !strings.Contains(err.Error(), "consul, memory") {
+	if err := run(t.Context(), "zookeeper://h", io.Discard); err == nil || !strings.Contains(err.Error(), "consul, etcd, memory") {
 		t.Errorf("it says %v", err)
 	}
 }

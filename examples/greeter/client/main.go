@@ -18,6 +18,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 
 	"github.com/rollcall-go/rollcall/consul"
+	"github.com/rollcall-go/rollcall/etcd"
 	"github.com/rollcall-go/rollcall/examples/greeting"
 	"github.com/rollcall-go/rollcall/examples/internal/load"
 	"github.com/rollcall-go/rollcall/grpcx"
@@ -26,7 +27,7 @@ import (
 )
 
 // openers says what this program can open: to change the backend, change the URL.
-var openers = registry.Openers{"consul": consul.Open, "memory": memory.Open}
+var openers = registry.Openers{"consul": consul.Open, "etcd": etcd.Open, "memory": memory.Open}
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)

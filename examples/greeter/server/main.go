@@ -15,6 +15,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/rollcall-go/rollcall/consul"
+	"github.com/rollcall-go/rollcall/etcd"
 	"github.com/rollcall-go/rollcall/examples/greeting"
 	"github.com/rollcall-go/rollcall/grpcx"
 	"github.com/rollcall-go/rollcall/memory"
@@ -22,7 +23,7 @@ import (
 )
 
 // openers says what this program can open: to change the backend, change the URL.
-var openers = registry.Openers{"consul": consul.Open, "memory": memory.Open}
+var openers = registry.Openers{"consul": consul.Open, "etcd": etcd.Open, "memory": memory.Open}
 
 func main() {
 	if err := run(context.Background()); err != nil {

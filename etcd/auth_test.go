@@ -1,0 +1,172 @@
+package etcd
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/zap"
+
+	"github.com/rollcall-go/rollcall/internal/testbed"
+	"github.com/rollcall-go/rollcall/registry"
+)
+
+const tokenTTL = 5 * time.Second
+
+// startWithUsers starts an etcd with authentication: writer may do everything under the prefix, reader may find service s,
+// owner may announce s/a.
+func startWithUsers(t *testing.T) *testbed.Etcd {
+	t.Helper()
+	server := testbed.StartEtcd(t, testbed.EtcdOptions{Args: []string{
+		"--auth-token-ttl=" + fmt.Sprint(int(tokenTTL.Seconds())), "--bcrypt-cost=4",
+	}})
+	operator := operatorOf(t, server)
+	ctx := within(t, patience)
+	must := func(_ any, err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	add := func(name, key, end string, what clientv3.PermissionType) {
+		t.Helper()
+		must(operator.RoleAdd(ctx, name))
+		if key != "" {
+			must(operator.RoleGrantPermission(ctx, name, key, end, what))
+		}
+		must(operator.UserAdd(ctx, name, secret))
+		must(operator.UserGrantRole(ctx, name, name))
+	}
+	add("root", "", "", 0)
+	add("writer", DefaultPrefix, prefixEnd(DefaultPrefix), clientv3.PermissionType(clientv3.PermReadWrite))
+	add("reader", DefaultPrefix+"s/", DefaultPrefix+"s0", clientv3.PermissionType(clientv3.PermRead))
+	add("owner", DefaultPrefix+"s/a", "", clientv3.PermissionType(clientv3.PermReadWrite))
+	must(operator.AuthEnable(ctx))
+	return server
+}
+
+func TestTokensThatRunOut(t *testing.T) {
+	server := startWithUsers(t)
+	as := Config{Endpoints: []string{server.Addr()}, Username: "writer", Password: secret, TTL: minTTL}
+	r := connect(t, as)
+	in := registry.Instance{ID: "a", Service: "s", Address: "10.0.0.1:80"}
+	g := register(t, r, in)
+	w := follow(t, r, registry.Query{Service: "s"})
+	w.until("the instance", healthy(1))
+	// Long enough for a token to run out, and for a lease that is not renewed. Nothing uses the token meanwhile.
+	<-time.After(2*tokenTTL + 2*time.Second)
+	if err := g.Err(); err != nil {
+		t.Errorf("Err is %v", err)
+	}
+	for _, p := range w.all() {
+		if p.err != nil || len(p.set) != 1 {
+			t.Errorf("the watcher saw %v", p)
+		}
+	}
+	update(t, g, func(in *registry.Instance) { in.Version = "2" })
+	w.until("a change", func(p pair) bool { return p.err == nil && p.find("a").Version == "2" })
+	in.ID = "b"
+	register(t, r, in)
+	w.until("another instance", healthy(2))
+	if err := g.Deregister(within(t, patience)); err != nil {
+		t.Error(err)
+	}
+	w.until("the end of the first", healthy(1))
+}
+
+// Each change of users or roles makes etcd refuse the tokens that it gave out before.
+func TestTokensOfBeforeAChangeOfUsers(t *testing.T) {
+	server := startWithUsers(t)
+	root, err := clientv3.New(clientv3.Config{
+		Endpoints: []string{server.Addr()}, Username: "root", Password: secret, DialTimeout: patience, Logger: zap.NewNop(),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer root.Close()
+	r := connect(t, Config{Endpoints: []string{server.Addr()}, Username: "writer", Password: secret})
+	g := register(t, r, registry.Instance{ID: "a", Service: "s", Address: "10.0.0.1:80"})
+	w := follow(t, r, registry.Query{Service: "s"})
+	w.until("the instance", healthy(1))
+	for i := range 3 {
+		if _, err := root.UserAdd(within(t, patience), fmt.Sprint("user", i), secret); err != nil {
+			t.Fatal(err)
+		}
+		version := fmt.Sprint("after change ", i)
+		update(t, g, func(in *registry.Instance) { in.Version = version })
+		w.until("the update", func(p pair) bool { return p.err == nil && p.find("a").Version == version })
+	}
+}
+
+func TestPermissions(t *testing.T) {
+	server := startWithUsers(t)
+	as := func(user, password string) *driver {
+		d := driverFor(t, Config{Endpoints: []string{server.Addr()}, Username: user, Password: password})
+		t.Cleanup(func() { d.Close() })
+		return d
+	}
+	find := func(d *driver, service string) error {
+		s := d.Follow(registry.Query{Service: service})
+		defer s.Close()
+		_, err := s.Next(within(t, patience))
+		if err != nil {
+			return err
+		}
+		moment, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
+		defer cancel()
+		if _, err = s.Next(moment); moment.Err() != nil {
+			err = nil
+		}
+		return err
+	}
+	announce := func(d *driver, id string) error {
+		in := &registry.Instance{ID: id, Service: "s", Address: "10.0.0.1:80"}
+		l, err := d.Announce(within(t, patience), in)
+		if err != nil {
+			return err
+		}
+		moment, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
+		defer cancel()
+		if err := l.Keep(moment); moment.Err() == nil {
+			return err
+		}
+		in.Version = "2"
+		if err := l.Update(within(t, patience), in); err != nil {
+			return err
+		}
+		return l.Release(within(t, patience))
+	}
+	services := func(d *driver) error {
+		_, err := d.Services(within(t, patience))
+		return err
+	}
+	writer, reader, owner := as("writer", secret), as("reader", secret), as("owner", secret)
+	for what, err := range map[string]error{
+		"writer services": services(writer), "writer finds": find(writer, "s"), "writer announces": announce(writer, "x"),
+		"reader finds": find(reader, "s"), "owner announces": announce(owner, "a"),
+	} {
+		if err != nil {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	for _, err := range []error{
+		find(reader, "other"), announce(reader, "a"), services(reader),
+		find(owner, "s"), announce(owner, "b"), services(owner),
+		services(as("", "")), find(as("", ""), "s"), announce(as("", ""), "a"),
+		services(as("writer", secret+"?")), services(as("nobody", secret)),
+	} {
+		wantKind(t, err, registry.ErrDenied)
+	}
+}
+
+// A user is no harm where authentication is off, and is of use as soon as it is on.
+func TestUserWithoutAuthentication(t *testing.T) {
+	server := testbed.StartEtcd(t)
+	d := driverFor(t, Config{Endpoints: []string{server.Addr()}, Username: "u", Password: secret})
+	defer d.Close()
+	if _, err := d.Services(within(t, patience)); err != nil {
+		t.Error(err)
+	}
+}

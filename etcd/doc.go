@@ -1,0 +1,63 @@
+// Package etcd announces and finds instances in etcd, version 3.
+//
+//	reg, err := etcd.New(etcd.Config{Endpoints: []string{"127.0.0.1:2379"}})
+//
+// # Configuration
+//
+// A setting comes from the field of [Config], or the parameter of the URL that [Open] is given, and where that is not set
+// from the default.
+//
+//	field                   URL parameter      default         unit
+//	Endpoints               (the hosts),       127.0.0.1:2379  host:port or http(s)://host:port; in the URL host:port,host:port
+//	                        endpoint                           and as many more parameters as there are
+//	Prefix                  prefix             /rollcall/      text; a slash ends it
+//	Username, Password      (the user part)    none            text
+//	TLS.Enable              tls                false           true, false
+//	TLS.CAFile              ca-file            the system's    PEM file
+//	TLS.CertFile            cert-file          none            PEM file
+//	TLS.KeyFile             key-file           none            PEM file
+//	TLS.ServerName          server-name        the host        host name
+//	TLS.InsecureSkipVerify  insecure           false           true, false
+//	DialTimeout             dial-timeout       5s              duration
+//	Timeout                 timeout            5s              duration
+//	KeepAliveTime           keepalive-time     10s             duration, 10s at the least; negative: off
+//	KeepAliveTimeout        keepalive-timeout  5s              duration
+//	TTL                     ttl                15s             duration in whole seconds, 5s at the least
+//	Options.CacheDir        cache-dir          none            folder
+//	Options.Linger          linger             30s             duration
+//
+// The other Options have no URL parameter. Durations are written as in Go, such as 90s; in a JSON file they are
+// nanoseconds.
+//
+// # What an announcement looks like
+//
+// An instance is a key, prefix + service + "/" + ID, whose value is the JSON form of [registry.Instance]. The key hangs on a
+// lease that holds nothing else, which is renewed each third of its TTL. So what befalls one announcement concerns no other,
+// and the lease tells whose an entry is: whatever has the same ID and another lease, or none, is another registration
+// ([registry.ErrReplaced]). A watch of the key tells of that at once, and of a deletion, which is repaired.
+//
+// After a broken connection an announcement goes on with its lease, and writes nothing where the entry stands as it should.
+// A lease that an entry no longer hangs on is revoked where etcd can be reached, and never renewed. To deregister is to
+// revoke the lease, which removes the entry in the same step, and nobody else's.
+//
+// Values that others wrote are read where they are JSON of that form; a missing ID or service is that of the key. A value
+// that is no instance, or another than its key says, is left out alone.
+//
+// # What is believed
+//
+// A watch reads the whole set once, linearizably and at one revision, and then changes alone; an event costs the decoding
+// of one value. It has a stream of its own, which is never resumed: after each break, and after a compaction that it was too
+// slow for, the set is read again. For etcd's own way, to resume at the next revision, is blind where the store was wiped or
+// restored meanwhile. A member that has no leader ends its watches. A connection that is silent is probed, and a watch that
+// is silent for half a minute is asked for a sign of life, and the store for its revision: one that has fallen means that it
+// began again. A store that has lost its data is empty until every instance has announced itself again:
+// [registry.Options].EmptyHold says how long that is not believed.
+//
+// Credentials and permissions that etcd refuses are [registry.ErrDenied], a request that it calls bad is
+// [registry.ErrInvalid]; everything else that goes wrong is [registry.ErrUnavailable].
+//
+// # Permissions
+//
+// With authentication on, finding needs a role that may read the keys of the service, from prefix + service + "/" to prefix
+// + service + "0"; Services one that may read the whole prefix. Announcing needs to read and write the key.
+package etcd

@@ -1,0 +1,102 @@
+package etcd
+
+import (
+	"context"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"google.golang.org/grpc"
+
+	"github.com/rollcall-go/rollcall/registry"
+)
+
+// driver is the registry.Driver of one etcd.
+type driver struct {
+	settings *settings
+	conn     *grpc.ClientConn
+	kv       pb.KVClient
+	leases   pb.LeaseClient
+	watches  pb.WatchClient
+	tokens   *tokens
+	silence  time.Duration // longSilence, but for tests
+
+	left       leftovers
+	unreadable atomic.Int64 // values that were left out of a set
+}
+
+var (
+	_ registry.Driver  = (*driver)(nil)
+	_ registry.Locator = (*driver)(nil)
+)
+
+func driverOn(conn *grpc.ClientConn, s *settings) *driver {
+	return &driver{
+		settings: s,
+		conn:     conn,
+		kv:       pb.NewKVClient(conn),
+		leases:   pb.NewLeaseClient(conn),
+		watches:  pb.NewWatchClient(conn),
+		tokens:   newTokens(pb.NewAuthClient(conn), s.Username, s.Password),
+		silence:  longSilence,
+	}
+}
+
+// String names the members and the prefix.
+func (d *driver) String() string {
+	return "etcd " + strings.Join(d.settings.members, ",") + " " + d.settings.Prefix
+}
+
+// place names the members, for errors.
+func (d *driver) place() string { return "etcd at " + strings.Join(d.settings.members, ",") }
+
+// Locate implements [registry.Locator].
+func (d *driver) Locate() string { return d.settings.members[0] }
+
+// Follow implements [registry.Driver].
+func (d *driver) Follow(q registry.Query) registry.Source {
+	return &source{d: d, service: q.Service, prefix: d.prefixOf(q.Service)}
+}
+
+// Services implements [registry.Driver]. It reads keys alone, and of a service with many instances about one page.
+func (d *driver) Services(ctx context.Context) ([]string, error) {
+	var names []string
+	prefix := d.settings.Prefix
+	next, end, revision := prefix, prefixEnd(prefix), int64(0)
+	for {
+		page, err := d.page(ctx, "list services", &pb.RangeRequest{
+			Key: []byte(next), RangeEnd: []byte(end), Revision: revision, Limit: pageSize, KeysOnly: true,
+		})
+		if err != nil {
+			return nil, err
+		}
+		if revision == 0 {
+			revision = page.Header.Revision
+		}
+		for _, kv := range page.Kvs {
+			next = string(kv.Key) + "\x00"
+			service, _, ok := d.parseKey(string(kv.Key))
+			if !ok {
+				continue
+			}
+			if len(names) == 0 || names[len(names)-1] != service {
+				names = append(names, service)
+			}
+			next = prefixEnd(d.prefixOf(service))
+		}
+		if !page.More || next >= end {
+			return names, nil
+		}
+	}
+}
+
+// Close implements [registry.Driver].
+func (d *driver) Close() error { return d.conn.Close() }
+
+// call makes one call within the limit of a call that does not wait.
+func (d *driver) call(ctx context.Context, what string, f func(context.Context) error) error {
+	limited, cancel := context.WithTimeout(ctx, d.settings.Timeout)
+	defer cancel()
+	return d.classify(ctx, what, d.settings.Timeout, d.tokens.authorize(limited, f))
+}

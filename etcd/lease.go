@@ -1,0 +1,169 @@
+package etcd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/mvccpb"
+
+	"github.com/rollcall-go/rollcall/registry"
+)
+
+// lease holds one entry by one lease of etcd, which holds nothing else: an entry that hangs on another is another's.
+type lease struct {
+	d        *driver
+	key      string
+	id       int64
+	ttl      time.Duration // as granted
+	revision int64         // of the store when it had the entry
+	overdue  bool          // the first renewal cannot wait
+
+	releasing atomic.Bool // the entry may be gone because Release took it
+	released  chan struct{}
+	once      sync.Once // closes released
+}
+
+func (d *driver) newLease(key string, id int64, ttl time.Duration) *lease {
+	return &lease{d: d, key: key, id: id, ttl: ttl, released: make(chan struct{})}
+}
+
+func (l *lease) leftover() leftover { return leftover{l.id, l.ttl, time.Now()} }
+
+// Keep implements [registry.Lease]. Renewals keep the lease, and a watch of the entry tells at once when it is gone or
+// another's. Both end with Keep: nothing renews a lease that nobody holds.
+func (l *lease) Keep(ctx context.Context) error {
+	both, cancel := context.WithCancel(ctx)
+	defer cancel()
+	ends := make(chan error, 2)
+	var work sync.WaitGroup
+	work.Go(func() { ends <- l.renewals(both) })
+	work.Go(func() { ends <- l.guard(both) })
+	var err error
+	select {
+	case err = <-ends:
+	case <-l.released:
+	case <-ctx.Done():
+		err = ctx.Err()
+	}
+	cancel()
+	work.Wait()
+	switch {
+	case isGone(err) && l.releasing.Load(), l.isReleased():
+		return nil
+	case ctx.Err() != nil:
+		l.d.left.add(l.key, l.leftover())
+		return ctx.Err()
+	case errors.Is(err, registry.ErrReplaced):
+		_ = l.d.revoke(ctx, l.key, l.id) // it holds nothing any more; otherwise it expires
+		return err
+	}
+	l.d.left.add(l.key, l.leftover())
+	return err
+}
+
+func (l *lease) isReleased() bool {
+	select {
+	case <-l.released:
+		return true
+	default:
+		return false
+	}
+}
+
+// verify reads the entry, and returns an error where it is not this lease's, and the revision of the store.
+func (l *lease) verify(ctx context.Context) (int64, error) {
+	what := "read " + l.key
+	page, err := l.d.page(ctx, what, &pb.RangeRequest{Key: []byte(l.key)})
+	if err != nil {
+		return 0, err
+	}
+	if len(page.Kvs) == 0 {
+		return 0, l.d.failure(registry.ErrUnavailable, what, "the entry is gone", true)
+	}
+	return page.Header.Revision, l.mine(page.Kvs[0])
+}
+
+// mine returns an error where the entry is another's.
+func (l *lease) mine(kv *mvccpb.KeyValue) error {
+	if kv.Lease == l.id {
+		return nil
+	}
+	return fmt.Errorf("%w: %s has another under %s", registry.ErrReplaced, l.d.place(), l.key)
+}
+
+// guard watches the entry until it is not this lease's any more.
+func (l *lease) guard(ctx context.Context) error {
+	what := "watch " + l.key
+	w, err := l.d.watchFrom(ctx, what, l.key, "", l.revision+1)
+	if err != nil {
+		return err
+	}
+	defer w.close()
+	defer context.AfterFunc(ctx, w.close)()
+	for {
+		changes, _, err := w.next(ctx)
+		if err != nil {
+			return err
+		}
+		for _, e := range changes {
+			if e.Type == mvccpb.Event_DELETE {
+				// Somebody may have announced it since: then it is not to be announced over theirs.
+				if _, err := l.verify(ctx); err != nil {
+					return err
+				}
+				continue
+			}
+			if err := l.mine(e.Kv); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// Update implements [registry.Lease].
+func (l *lease) Update(ctx context.Context, in *registry.Instance) error {
+	value, err := encode(in)
+	if err != nil {
+		return err
+	}
+	what := "write " + l.key
+	var answer *pb.TxnResponse
+	err = l.d.call(ctx, what, func(ctx context.Context) (err error) {
+		answer, err = l.d.kv.Txn(ctx, &pb.TxnRequest{
+			Compare: []*pb.Compare{heldBy(l.key, l.id)},
+			Success: []*pb.RequestOp{{Request: &pb.RequestOp_RequestPut{
+				RequestPut: &pb.PutRequest{Key: []byte(l.key), Value: value, Lease: l.id},
+			}}},
+			Failure: []*pb.RequestOp{{Request: &pb.RequestOp_RequestRange{RequestRange: &pb.RangeRequest{Key: []byte(l.key)}}}},
+		})
+		return err
+	})
+	switch {
+	case err != nil:
+		return err
+	case answer.Succeeded:
+		return nil
+	}
+	for _, r := range answer.Responses {
+		for _, kv := range r.GetResponseRange().GetKvs() {
+			return l.mine(kv)
+		}
+	}
+	return l.d.failure(registry.ErrUnavailable, what, "the entry is gone", true)
+}
+
+// Release implements [registry.Lease]. The entry goes with its lease where it hangs on it, and only then, in one step;
+// and what a failed attempt to announce it may have written comes to nothing.
+func (l *lease) Release(ctx context.Context) error {
+	l.releasing.Store(true)
+	if err := l.d.revoke(ctx, l.key, l.id); err != nil {
+		return err
+	}
+	l.once.Do(func() { close(l.released) })
+	return l.d.removeLeftovers(ctx, l.key, without(l.d.left.take(l.key), l.id))
+}

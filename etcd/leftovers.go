@@ -1,0 +1,67 @@
+package etcd
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"time"
+)
+
+// leftover is a lease of etcd that was granted for an announcement which is not held any more, and may still hold its
+// entry: because it failed without a clear answer, or because holding it failed. It is not renewed.
+type leftover struct {
+	id    int64
+	ttl   time.Duration
+	since time.Time
+}
+
+// leftovers are those of each key. The next announcement of the key goes on with one or removes it, and so does Release:
+// neither may leave an entry that looks alive for a TTL.
+type leftovers struct {
+	mu    sync.Mutex
+	byKey map[string][]leftover
+	swept time.Time // when the expired ones were last forgotten
+}
+
+// add keeps o, and now and then forgets those that have long expired, of keys that nobody announces any more.
+func (l *leftovers) add(key string, o ...leftover) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.byKey == nil {
+		l.byKey = map[string][]leftover{}
+	}
+	if len(o) > 0 {
+		l.byKey[key] = append(l.byKey[key], o...)
+	}
+	if time.Since(l.swept) < time.Minute {
+		return
+	}
+	l.swept = time.Now()
+	for key, all := range l.byKey {
+		// A new leader gives every lease its whole TTL again, hence not after one.
+		all = slices.DeleteFunc(all, func(o leftover) bool { return time.Since(o.since) > 20*o.ttl })
+		if l.byKey[key] = all; len(all) == 0 {
+			delete(l.byKey, key)
+		}
+	}
+}
+
+// take returns those of key, which are the caller's from then on.
+func (l *leftovers) take(key string) []leftover {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	all := l.byKey[key]
+	delete(l.byKey, key)
+	return all
+}
+
+// removeLeftovers revokes the leases given, and keeps what it could not revoke.
+func (d *driver) removeLeftovers(ctx context.Context, key string, all []leftover) error {
+	for i, o := range all {
+		if err := d.revoke(ctx, key, o.id); err != nil {
+			d.left.add(key, all[i:]...)
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,189 @@
+package etcd
+
+import (
+	"cmp"
+	"context"
+	"slices"
+	"time"
+
+	"go.etcd.io/etcd/api/v3/mvccpb"
+
+	"github.com/rollcall-go/rollcall/registry"
+)
+
+// longSilence is how long a watch may be silent before the source makes sure that it is alive, and that the store is still
+// the one that it was.
+const longSilence = 30 * time.Second
+
+// source reads the instances of one service. It reads the whole set once, and then changes alone.
+type source struct {
+	d       *driver
+	service string
+	prefix  string
+
+	set      []*registry.Instance // sorted by ID; what was returned is replaced and never changed
+	revision int64                // the newest known
+	reader   *reader              // nil where the next call starts afresh
+}
+
+// Next implements [registry.Source].
+func (s *source) Next(ctx context.Context) ([]*registry.Instance, error) {
+	next := s.changed
+	if s.reader == nil {
+		next = s.fresh
+	}
+	if err := next(ctx); err != nil {
+		s.stop()
+		return nil, err
+	}
+	return s.set, nil
+}
+
+// Close implements [registry.Source].
+func (s *source) Close() error {
+	s.stop()
+	return nil
+}
+
+func (s *source) stop() {
+	if s.reader != nil {
+		s.reader.close()
+		s.reader = nil
+	}
+}
+
+func (s *source) what() string { return "watch service " + s.service }
+
+// fresh reads the whole set, and opens a watch of what comes after it.
+func (s *source) fresh(ctx context.Context) error {
+	all, revision, err := s.d.list(ctx, "read service "+s.service, s.prefix)
+	if err != nil {
+		return err
+	}
+	set := make([]*registry.Instance, 0, len(all))
+	for _, kv := range all {
+		// Keys of one service come in the order of the IDs.
+		if in := s.read(kv); in != nil {
+			set = append(set, in)
+		}
+	}
+	w, err := s.d.watchFrom(ctx, s.what(), s.prefix, prefixEnd(s.prefix), revision+1)
+	if err != nil {
+		return err
+	}
+	s.set, s.revision, s.reader = set, revision, startReader(w)
+	return nil
+}
+
+// read decodes a value. It is nil where that is no instance, which is left out alone.
+func (s *source) read(kv *mvccpb.KeyValue) *registry.Instance {
+	id := string(kv.Key[len(s.prefix):])
+	in, ok := decode(s.service, id, kv.Value)
+	if !ok {
+		s.d.unreadable.Add(1)
+		return nil
+	}
+	return in
+}
+
+// changed blocks until the set has changed.
+func (s *source) changed(ctx context.Context) error {
+	edit := edition{set: s.set}
+	for {
+		batch, err := s.receive(ctx)
+		if err != nil {
+			return err
+		}
+		s.apply(&edit, batch)
+		for more := true; more; { // what has come already makes one set
+			select {
+			case batch := <-s.reader.batches:
+				if batch.err != nil {
+					return batch.err
+				}
+				s.apply(&edit, batch)
+			default:
+				more = false
+			}
+		}
+		if edit.changed {
+			s.set = edit.set
+			return nil
+		}
+	}
+}
+
+func (s *source) apply(edit *edition, b batch) {
+	s.revision = max(s.revision, b.revision)
+	for _, e := range b.changes {
+		id := string(e.Kv.Key[len(s.prefix):])
+		if e.Type == mvccpb.Event_DELETE {
+			edit.put(id, nil)
+			continue
+		}
+		edit.put(id, s.read(e.Kv))
+	}
+}
+
+// receive waits for something to happen. A watch can be silent because nothing happens, because it hangs, and because it
+// waits for a revision that a store which was restored from a backup has yet to come to; so a long silence is looked into.
+func (s *source) receive(ctx context.Context) (batch, error) {
+	b, ok, err := s.wait(ctx, s.d.silence)
+	if ok || err != nil {
+		return b, err
+	}
+	now, err := s.d.revision(ctx, s.what(), s.prefix)
+	switch {
+	case err != nil:
+		return batch{}, err
+	case now < s.revision:
+		return batch{}, s.d.rolledBack(s.what(), s.revision, now)
+	}
+	if err := s.reader.watch.probe(); err != nil {
+		return batch{}, s.d.classify(ctx, s.what(), s.d.settings.Timeout, err)
+	}
+	b, ok, err = s.wait(ctx, s.d.settings.Timeout)
+	if !ok && err == nil {
+		err = s.d.unavailable(s.what(), "the watch hangs: it gave no sign of life when it was asked for one")
+	}
+	return b, err
+}
+
+// wait waits no longer than limit. It reports false where nothing happened until then.
+func (s *source) wait(ctx context.Context, limit time.Duration) (batch, bool, error) {
+	timer := time.NewTimer(limit)
+	defer timer.Stop()
+	select {
+	case b := <-s.reader.batches:
+		return b, true, b.err
+	case <-timer.C:
+		return batch{}, false, nil
+	case <-ctx.Done():
+		return batch{}, false, ctx.Err()
+	}
+}
+
+// edition is a set that is about to replace another.
+type edition struct {
+	set     []*registry.Instance
+	changed bool // set is a copy of what it was
+}
+
+// put makes in the entry of id; nil is none.
+func (e *edition) put(id string, in *registry.Instance) {
+	i, found := slices.BinarySearchFunc(e.set, id, func(in *registry.Instance, id string) int { return cmp.Compare(in.ID, id) })
+	if !found && in == nil || found && in != nil && e.set[i].Equal(in) {
+		return
+	}
+	if !e.changed {
+		e.set, e.changed = slices.Clone(e.set), true
+	}
+	switch {
+	case in == nil:
+		e.set = slices.Delete(e.set, i, i+1)
+	case found:
+		e.set[i] = in
+	default:
+		e.set = slices.Insert(e.set, i, in)
+	}
+}

@@ -1,0 +1,144 @@
+//go:build darwin || dragonfly || freebsd || linux || netbsd || openbsd
+
+package testbed
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+)
+
+// EtcdCluster is an etcd of several members. Each of them can be killed, stopped and restarted by itself; one that is
+// restarted is ready when the cluster has a leader.
+type EtcdCluster struct {
+	Members []*Etcd
+	tb      testing.TB
+	name    string
+}
+
+// StartEtcdCluster starts an etcd of three members, and blocks until all of them are ready. It fails the test where that
+// does not come to pass, and the members end with the test.
+func StartEtcdCluster(tb testing.TB) *EtcdCluster {
+	tb.Helper()
+	executable, err := etcdProgram.executable()
+	if err != nil {
+		tb.Fatalf("testbed: %v", err)
+	}
+	for attempt := 1; ; attempt++ {
+		c := newEtcdCluster(tb, executable)
+		if err = c.start(); err == nil {
+			return c
+		}
+		if !errors.Is(err, errAddressInUse) || attempt == 5 {
+			tb.Fatalf("testbed: etcd cluster: %v", err)
+		}
+	}
+}
+
+func newEtcdCluster(tb testing.TB, executable string) *EtcdCluster {
+	tb.Helper()
+	c := &EtcdCluster{tb: tb, name: uniqueName()}
+	for i := range 3 {
+		e := &Etcd{name: fmt.Sprintf("%s-%d", c.name, i)}
+		e.server = server{
+			tb: tb, executable: executable, name: etcdProgram.name, dir: tb.TempDir(),
+			configure: func() ([]string, error) { return c.configure(e) },
+			ready:     func(ctx context.Context) error { return c.ready(ctx, e) },
+		}
+		var err error
+		if e.ports, err = reservePorts(2); err != nil {
+			tb.Fatalf("testbed: etcd cluster: %v", err)
+		}
+		tb.Cleanup(e.end)
+		c.Members = append(c.Members, e)
+	}
+	return c
+}
+
+// start starts all members side by side, since none is ready before there are two.
+func (c *EtcdCluster) start() error {
+	results := make(chan error, len(c.Members))
+	for _, e := range c.Members {
+		go func() { results <- e.start() }()
+	}
+	var errs []error
+	for range c.Members {
+		errs = append(errs, <-results)
+	}
+	return errors.Join(errs...)
+}
+
+func (c *EtcdCluster) configure(e *Etcd) ([]string, error) {
+	var members []string
+	for _, m := range c.Members {
+		members = append(members, m.name+"=http://"+loopback(m.ports[1]))
+	}
+	args, err := e.configure()
+	return append(args, "--initial-cluster="+strings.Join(members, ","), "--initial-cluster-token="+c.name), err
+}
+
+// ready asks a member for a leader, for a linearizable read, and for a write.
+func (c *EtcdCluster) ready(ctx context.Context, e *Etcd) error {
+	if _, err := c.leaderAsSeenBy(ctx, e); err != nil {
+		return err
+	}
+	if _, err := e.call(ctx, http.MethodGet, "/health", "", nil); err != nil {
+		return err
+	}
+	var lease struct{ ID string }
+	if err := e.rpc(ctx, "/v3/lease/grant", map[string]any{"TTL": 60}, &lease); err != nil {
+		return err
+	}
+	return e.rpc(ctx, "/v3/lease/revoke", lease, &struct{}{})
+}
+
+// leaderAsSeenBy reports whether e leads. It is an error where e knows of no leader, or is another's member.
+func (c *EtcdCluster) leaderAsSeenBy(ctx context.Context, e *Etcd) (leads bool, err error) {
+	var status struct {
+		Header struct {
+			MemberID string `json:"member_id"`
+		}
+		Leader string
+	}
+	if err := e.rpc(ctx, "/v3/maintenance/status", nil, &status); err != nil {
+		return false, err
+	}
+	// The gateway leaves a number out that is zero.
+	if status.Leader == "" || status.Leader == "0" {
+		return false, errors.New("there is no leader")
+	}
+	var list struct{ Members []struct{ Name string } }
+	if err := e.rpc(ctx, "/v3/cluster/member/list", nil, &list); err != nil {
+		return false, err
+	}
+	for _, m := range list.Members {
+		if !strings.HasPrefix(m.Name, c.name) {
+			return false, fmt.Errorf("%q is a member of another cluster", m.Name)
+		}
+	}
+	return status.Leader == status.Header.MemberID, nil
+}
+
+// Addrs are the host:port of all members.
+func (c *EtcdCluster) Addrs() []string {
+	var addrs []string
+	for _, e := range c.Members {
+		addrs = append(addrs, e.Addr())
+	}
+	return addrs
+}
+
+// Leader is the member that leads now. All members must run.
+func (c *EtcdCluster) Leader() *Etcd {
+	c.tb.Helper()
+	for _, e := range c.Members {
+		if leads, err := c.leaderAsSeenBy(context.Background(), e); err == nil && leads {
+			return e
+		}
+	}
+	c.tb.Fatal("testbed: the etcd cluster has no leader")
+	return nil
+}
