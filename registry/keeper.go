@@ -71,14 +71,36 @@ func (g *registration) lost(err error) {
 	}
 }
 
-// standAside waits until the entry of the registration that took this one's ID over has gone.
+// standAside waits until the entry of the registration that took this one's ID over has gone. Some stores tell of being
+// replaced before they show by whom, so an ID is free only when no set has had it for a while.
 func (g *registration) standAside() bool {
-	for set, err := range g.r.Watch(g.ctx, Query{Service: g.service, AnyStatus: true}) {
-		if err == nil && !hasID(set, g.id) {
+	f, err := g.r.join(Query{Service: g.service, AnyStatus: true})
+	if err != nil {
+		return false
+	}
+	defer g.r.leave(f)
+	var since time.Time // when the ID was first missing
+	for {
+		st, changed := f.now()
+		var free <-chan time.Time
+		if st.known && st.err == nil && !hasID(st.set, g.id) {
+			if since.IsZero() {
+				since = time.Now()
+			}
+			t := time.NewTimer(g.r.opts.BackoffMax - time.Since(since))
+			defer t.Stop()
+			free = t.C
+		} else {
+			since = time.Time{}
+		}
+		select {
+		case <-free:
 			return true
+		case <-changed:
+		case <-g.ctx.Done():
+			return false
 		}
 	}
-	return false
 }
 
 func hasID(set []*Instance, id string) bool {

@@ -442,7 +442,7 @@ func TestANewerRegistrationOfAnIDWins(t *testing.T) {
 		if err := newer.Deregister(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(time.Second)
+		time.Sleep(2 * registry.DefaultBackoffMax)
 		synctest.Wait()
 		if err := older.Err(); err != nil || !d.has("web", "a") {
 			t.Errorf("the older one does not come back when the newer one has gone: %v", err)
@@ -464,6 +464,39 @@ func TestDeregisteringTheOlderOfTwoLeavesTheNewer(t *testing.T) {
 		}
 		if !d.has("web", "a") || newer.Err() != nil {
 			t.Error("the newer one is gone")
+		}
+	})
+}
+
+// lagging is a store whose reads lag behind its writes by a second, as Consul's catalog lags behind its agents.
+type lagging struct{ *fake }
+
+func (d lagging) Follow(q registry.Query) registry.Source {
+	return &laggingSource{Source: d.fake.Follow(q)}
+}
+
+type laggingSource struct {
+	registry.Source
+	reads int
+}
+
+func (s *laggingSource) Next(ctx context.Context) ([]*registry.Instance, error) {
+	if s.reads++; s.reads == 1 {
+		return nil, nil
+	}
+	time.Sleep(time.Second)
+	return s.Source.Next(ctx)
+}
+
+func TestAStoreThatLagsDoesNotMakeAnIDLookFree(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newFake()
+		r := newRegistry(t, lagging{d}, registry.Options{})
+		older := register(t, r, instance("a"))
+		newer := register(t, r, instance("a"))
+		time.Sleep(time.Hour)
+		if !errors.Is(older.Err(), registry.ErrReplaced) || newer.Err() != nil || d.count(&d.announces) != 2 {
+			t.Errorf("after %d announcements the older one says %v, the newer one %v", d.count(&d.announces), older.Err(), newer.Err())
 		}
 	})
 }
