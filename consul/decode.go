@@ -72,6 +72,10 @@ func (e *entry) instance() *registry.Instance {
 		}
 		in.Endpoints[name] = joinAddress(a.Address, a.Port)
 	}
+	// Whoever wrote it: an entry in the place of one of ours has its ID, so that ours knows that the place is taken.
+	if id, ok := strings.CutPrefix(s.ID, s.Service+":"); ok && id != "" {
+		in.ID = id
+	}
 	in.Version, in.Zone = s.Meta[metaVersion], s.Meta[metaZone]
 	if s.Meta[metaOwner] == "" {
 		if len(s.Meta) > 0 {
@@ -80,9 +84,7 @@ func (e *entry) instance() *registry.Instance {
 		return in
 	}
 
-	if id, ok := strings.CutPrefix(s.ID, s.Service+":"); ok {
-		in.ID, _, _ = strings.Cut(id, "~")
-	}
+	in.ID, _, _ = strings.Cut(in.ID, "~")
 	for k, v := range s.Meta {
 		if k == metaVersion || k == metaZone || strings.HasPrefix(k, ownPrefix) {
 			continue

@@ -51,8 +51,9 @@
 // Consul twice. Consul has no write under a condition: where two processes write one ID in the same moment, the later one
 // stands, and the other finds out.
 //
-// Entries that others wrote are read as they are: the ID is Consul's, metadata is the meta, version and zone are taken from
-// the keys of that name, and the address is the node's where the service has none.
+// Entries that others wrote are read as they are: the ID is Consul's, without the name of the service and a colon where it
+// begins so, metadata is the meta, version and zone are taken from the keys of that name, and the address is the node's
+// where the service has none.
 //
 // # What is believed
 //

@@ -184,7 +184,7 @@ func TestForeignEntries(t *testing.T) {
 		Checks: api.HealthChecks{{CheckID: "x", Status: api.HealthPassing}, {CheckID: "_node_maintenance", Status: api.HealthCritical}},
 	})
 	want := &registry.Instance{
-		ID: "web:1~x", Service: "web", Address: "192.0.2.9:80", Version: "1", Zone: "z", Tags: []string{"t"},
+		ID: "1~x", Service: "web", Address: "192.0.2.9:80", Version: "1", Zone: "z", Tags: []string{"t"},
 		Metadata:  map[string]string{"version": "1", "zone": "z", "rollcall-more-0": "{", "k": "v"},
 		Endpoints: map[string]string{"admin": "192.0.2.9:81"}, Status: registry.Maintenance,
 	}

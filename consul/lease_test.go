@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"testing"
 	"time"
 
@@ -168,7 +169,19 @@ func testReplacedByAnotherTool(t *leaseTrial) {
 	g := register(t, t.registry, t.instance)
 	t.must(t.operator.Agent().ServiceRegister(&api.AgentServiceRegistration{ID: t.id, Name: t.instance.Service, Port: 99}))
 	eventually(t, "it stands aside", func() bool { return errors.Is(g.Err(), registry.ErrReplaced) })
-	t.watcher.until("the other's entry", func(p pair) bool { return len(p.set) == 1 && p.set[0].ID == t.id })
+	t.watcher.until("the other's entry", func(p pair) bool {
+		return len(p.set) == 1 && p.set[0].ID == "a" && strings.HasSuffix(p.set[0].Address, ":99")
+	})
+	// It stays so: changes that are seen one after another, for longer than it would take to write it over.
+	for n := range 8 {
+		other := t.instance
+		other.ID = fmt.Sprint("other", n)
+		register(t, t.registry, other)
+		p := t.watcher.until("a later change", func(p pair) bool { return len(p.set) == n+2 })
+		if !strings.HasSuffix(p.find("a").Address, ":99") {
+			t.Fatalf("the other's entry was written over: %v", p)
+		}
+	}
 	t.must(g.Deregister(within(t, patience)))
 	if _, _, err := t.operator.Agent().Service(t.id, nil); err != nil {
 		t.Errorf("Deregister took the other's entry away: %v", err)

@@ -36,6 +36,9 @@ func isGone(err error) bool {
 // maxWords bounds what an error quotes.
 const maxWords = 300
 
+// deadlineSkew is how much earlier than here a deadline may pass at the server.
+const deadlineSkew = 10 * time.Millisecond
+
 // ofSocket matches what names one connection: without it, one outage has one text.
 var ofSocket = regexp.MustCompile(`(read|write) tcp \S+->\S+: `)
 
@@ -53,6 +56,10 @@ func (d *driver) classify(ctx context.Context, what string, limit time.Duration,
 		return err
 	}
 	st := status.Convert(err)
+	// A server is told the deadline, and its answer to that may come a moment before the caller's own timer goes off.
+	if end, ok := ctx.Deadline(); ok && st.Code() == codes.DeadlineExceeded && time.Until(end) < deadlineSkew {
+		return context.DeadlineExceeded
+	}
 	text := st.Message()
 	switch {
 	case errors.Is(err, io.EOF):
