@@ -104,3 +104,15 @@ func (r *Registry) Watch(ctx context.Context, q Query) iter.Seq2[[]*Instance, er
 		}
 	}
 }
+
+// Known returns the set that the Registry holds for q because something watches it, or did until a while ago, and whether
+// there is one. It may be out of date, as the last good set of a watch may. It asks nobody and does not block.
+func (r *Registry) Known(q Query) ([]*Instance, bool) {
+	f := r.joinLive(q)
+	if f == nil {
+		return nil, false
+	}
+	defer r.leave(f)
+	st, _ := f.now()
+	return slices.Clone(st.set), st.known
+}

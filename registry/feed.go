@@ -3,7 +3,6 @@ package registry
 import (
 	"context"
 	"errors"
-	"slices"
 	"sync"
 	"time"
 )
@@ -230,32 +229,4 @@ func errText(err error) string {
 		return ""
 	}
 	return err.Error()
-}
-
-// merge returns what q selects of raw, in order, with the pointers of old for instances that did not change, and whether
-// nothing changed at all. It changes neither old nor raw.
-func merge(old, raw []*Instance, q Query) (set []*Instance, same bool) {
-	set = make([]*Instance, 0, len(raw))
-	for _, in := range raw {
-		if q.Matches(in) {
-			set = append(set, in)
-		}
-	}
-	if !slices.IsSortedFunc(set, compareInstances) {
-		slices.SortStableFunc(set, compareInstances)
-	}
-	set = slices.CompactFunc(set, func(a, b *Instance) bool { return compareInstances(a, b) == 0 })
-	same = len(set) == len(old)
-	i := 0
-	for j, in := range set {
-		for i < len(old) && compareInstances(old[i], in) < 0 {
-			i++
-		}
-		if i < len(old) && compareInstances(old[i], in) == 0 && old[i].Equal(in) {
-			set[j] = old[i]
-		} else {
-			same = false
-		}
-	}
-	return set, same
 }
