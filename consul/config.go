@@ -33,7 +33,8 @@ type Config struct {
 	Datacenter string `json:"datacenter,omitempty" yaml:"datacenter,omitempty"`
 	// Near is the node that the nearest instances are chosen from by Limit; "_agent" is the agent's own.
 	Near string `json:"near,omitempty" yaml:"near,omitempty"`
-	// Limit is how many instances a query returns: those nearest to Near. 0 is all.
+	// Limit is how many instances a query returns: those nearest to Near. 0 is all. Those that do not pass do not count:
+	// where the query asks for them, it returns those of them too that are nearer than the last one that passes.
 	Limit int `json:"limit,omitempty" yaml:"limit,omitempty"`
 	// Stale lets any server answer a read, also one that lags behind or has no leader. An empty set is not believed
 	// without the leader.

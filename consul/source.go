@@ -126,16 +126,25 @@ func (s *source) read(ctx context.Context, index uint64, stale bool) ([]*registr
 	return s.nearest(set), index, nil
 }
 
-// nearest cuts set, which is in the order of distance, to the limit. What the query does not select must not count.
+// nearest cuts set, which is in the order of distance, to the limit. What the query does not select must not count, nor what
+// does not pass: a limit is for those that can be used.
 func (s *source) nearest(set []*registry.Instance) []*registry.Instance {
 	limit := s.d.settings.Limit
 	if limit == 0 {
 		return set
 	}
 	cut := make([]*registry.Instance, 0, min(limit, len(set))) // set is the memory of the last answer
+	usable := 0
 	for _, in := range set {
-		if len(cut) < limit && s.query.Matches(in) {
-			cut = append(cut, in)
+		if usable == limit {
+			break
+		}
+		if !s.query.Matches(in) {
+			continue
+		}
+		cut = append(cut, in)
+		if in.Status == registry.Passing {
+			usable++
 		}
 	}
 	return cut

@@ -24,29 +24,26 @@ func (policyBuilder) Name() string { return policyName }
 // Build implements [balancer.Builder].
 func (policyBuilder) Build(cc balancer.ClientConn, o balancer.BuildOptions) balancer.Balancer {
 	e := &explainer{ClientConn: cc}
-	return &policy{Balancer: balancer.Get(roundrobin.Name).Build(e, o), explainer: e, empty: true}
+	return &policy{Balancer: balancer.Get(roundrobin.Name).Build(e, o), explainer: e}
 }
 
-// policy is a round_robin that notes what the resolver says of an empty set. gRPC calls its methods one after another.
+// policy is a round_robin that notes what the resolver says of calls that have nowhere to go. gRPC calls its methods one
+// after another.
 type policy struct {
 	balancer.Balancer
 	explainer *explainer
-	empty     bool
 }
 
 // UpdateClientConnState implements [balancer.Balancer].
 func (p *policy) UpdateClientConnState(s balancer.ClientConnState) error {
-	p.empty = len(s.ResolverState.Endpoints) == 0
 	p.explainer.explain(nil)
 	return p.Balancer.UpdateClientConnState(s)
 }
 
 // ResolverError implements [balancer.Balancer].
 func (p *policy) ResolverError(err error) {
-	if p.empty {
-		// The text alone: a gRPC status in err would become that of calls that wait for ready.
-		p.explainer.explain(errors.New(err.Error()))
-	}
+	// The text alone: a gRPC status in err would become that of calls that wait for ready.
+	p.explainer.explain(errors.New(err.Error()))
 	p.Balancer.ResolverError(err)
 }
 
