@@ -46,18 +46,7 @@ func (builder) Build(cc balancer.ClientConn, o balancer.BuildOptions) balancer.B
 	turn.Store(rand.Uint32()) // clients that start together do not call the instances in step
 	return explain.New(cc, func(cc balancer.ClientConn) balancer.Balancer {
 		return sharded.New(cc, o, sharded.PickFirst(o), func(children []sharded.Child) balancer.Picker {
-			return &picker{group: sharded.NewGroup(children), turn: turn}
+			return sharded.NewGroup(children).Picker(turn)
 		})
 	})
-}
-
-// picker has the count of picks from the one before it, so that the sequence goes on.
-type picker struct {
-	group *sharded.Group
-	turn  *atomic.Uint32
-}
-
-// Pick implements [balancer.Picker].
-func (p *picker) Pick(info balancer.PickInfo) (balancer.PickResult, error) {
-	return p.group.Pick(p.turn.Add(1), info)
 }

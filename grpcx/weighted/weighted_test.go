@@ -31,31 +31,6 @@ func instances(weights ...int) []registry.Instance {
 	return out
 }
 
-// picks makes n picks and returns who got them, in order.
-func picks(t *testing.T, c *policytest.Channel, n int) string {
-	t.Helper()
-	var b strings.Builder
-	for range n {
-		who, done, err := c.Pick(balancer.PickInfo{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		if done != nil {
-			t.Fatal("it asks to be told of the end of a call")
-		}
-		b.WriteString(who)
-	}
-	return b.String()
-}
-
-func counts(picks string) map[string]int {
-	m := map[string]int{}
-	for _, who := range picks {
-		m[string(who)]++
-	}
-	return m
-}
-
 func resolved(t *testing.T, c *policytest.Channel, endpoints []resolver.Endpoint) {
 	t.Helper()
 	if err := c.Resolve(endpoints...); err != nil {
@@ -73,7 +48,7 @@ func TestSharesAreExact(t *testing.T) {
 			for _, w := range weights {
 				sum += w
 			}
-			got := counts(picks(t, c, sum))
+			got := c.Counts(t, sum)
 			for i, w := range weights {
 				if who := string(rune('a' + i)); got[who] != w {
 					t.Errorf("%v: %s gets %d calls of %d, want %d", weights, who, got[who], sum, w)
@@ -87,14 +62,14 @@ func TestCallsOfOneInstanceStandApart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := policytest.New(t, weighted.Name, `{}`)
 		resolved(t, c, policytest.Endpoints(t, instances(5, 1, 1)...))
-		s := picks(t, c, 70)
+		s := strings.Join(c.Picks(t, 70), "")
 		if strings.Contains(s, "aaaaa") || !strings.Contains(s, "aabacaa") && !strings.Contains(s, "aacabaa") {
 			t.Errorf("the picks are %s", s)
 		}
 		resolved(t, c, policytest.Endpoints(t, instances(2, 2, 2, 2)...))
 		for range 10 {
-			if s := picks(t, c, 4); len(counts(s)) != 4 {
-				t.Errorf("four picks of four equal instances are %s", s)
+			if got := c.Counts(t, 4); len(got) != 4 {
+				t.Errorf("four picks of four equal instances are %v", got)
 			}
 		}
 	})
@@ -107,7 +82,7 @@ func TestClientsDoNotGoInStep(t *testing.T) {
 		for range 20 {
 			c := policytest.New(t, weighted.Name, `{}`)
 			resolved(t, c, endpoints)
-			first[picks(t, c, 1)] = true
+			first[c.Picks(t, 1)[0]] = true
 		}
 		if len(first) < 4 { // chance: about one in 10^15
 			t.Errorf("twenty clients make their first call to %v", slices.Collect(maps.Keys(first)))
@@ -121,7 +96,7 @@ func TestAWeightThatChangesKeepsTheConnections(t *testing.T) {
 		resolved(t, c, policytest.Endpoints(t, instances(1, 1, 1)...))
 		for _, weights := range [][]int{{1, 2, 3}, {30, 20, 10}, {0, 1, 1}, {1, 0, 5}, {9, 9, 9}} {
 			resolved(t, c, policytest.Endpoints(t, instances(weights...)...))
-			got := counts(picks(t, c, 60))
+			got := c.Counts(t, 60)
 			sum := weights[0] + weights[1] + weights[2]
 			for i, w := range weights {
 				if who := string(rune('a' + i)); got[who] != w*60/sum {
@@ -139,17 +114,17 @@ func TestOneThatDrainsGetsCallsOnlyWhileNoOtherIsReady(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := policytest.New(t, weighted.Name, `{}`)
 		resolved(t, c, policytest.Endpoints(t, instances(0, 3, 0)...))
-		if got := counts(picks(t, c, 100)); got["b"] != 100 {
+		if got := c.Counts(t, 100); got["b"] != 100 {
 			t.Errorf("the picks are %v", got)
 		}
 		c.Down("b")
 		synctest.Wait()
-		if got := counts(picks(t, c, 100)); got["a"] != 50 || got["c"] != 50 {
+		if got := c.Counts(t, 100); got["a"] != 50 || got["c"] != 50 {
 			t.Errorf("with b down the picks are %v", got)
 		}
 		c.Up("b")
 		synctest.Wait()
-		if got := counts(picks(t, c, 100)); got["b"] != 100 {
+		if got := c.Counts(t, 100); got["b"] != 100 {
 			t.Errorf("with b back the picks are %v", got)
 		}
 	})
@@ -162,7 +137,7 @@ func TestOnlyTheReadyArePicked(t *testing.T) {
 		check := func(when string, want map[string]int) {
 			t.Helper()
 			synctest.Wait()
-			if got := counts(picks(t, c, 60)); !maps.Equal(got, want) {
+			if got := c.Counts(t, 60); !maps.Equal(got, want) {
 				t.Errorf("%s the picks are %v, want %v", when, got, want)
 			}
 		}
@@ -191,7 +166,7 @@ func TestTheResolverSaysWhoHasGone(t *testing.T) {
 		c := policytest.New(t, weighted.Name, `{}`)
 		resolved(t, c, policytest.Endpoints(t, instances(1, 2)...))
 		c.Report(errors.New("the registry is away"))
-		if got := counts(picks(t, c, 30)); got["a"] != 10 {
+		if got := c.Counts(t, 30); got["a"] != 10 {
 			t.Errorf("after an error of the resolver the picks are %v", got)
 		}
 		if err := c.Resolve(); err != balancer.ErrBadResolverState {
@@ -205,7 +180,7 @@ func TestTheResolverSaysWhoHasGone(t *testing.T) {
 			t.Errorf("a pick says %v", err)
 		}
 		resolved(t, c, policytest.Endpoints(t, instances(0, 2)...))
-		if got := counts(picks(t, c, 30)); got["b"] != 30 {
+		if got := c.Counts(t, 30); got["b"] != 30 {
 			t.Errorf("with instances back the picks are %v", got)
 		}
 	})
@@ -219,7 +194,7 @@ func TestEndpointsOfAnotherResolver(t *testing.T) {
 			{Addresses: []resolver.Address{{Addr: "a"}}},
 			{Addresses: []resolver.Address{{Addr: "b"}}},
 		})
-		if got := counts(picks(t, c, 30)); got["a"] != 15 || got["b"] != 15 {
+		if got := c.Counts(t, 30); got["a"] != 15 || got["b"] != 15 {
 			t.Errorf("the picks are %v", got)
 		}
 	})

@@ -36,6 +36,7 @@ type Channel struct {
 	state balancer.State
 	conns []*SubConn // all that were made
 	down  map[string]bool
+	hang  map[string]bool
 	sick  map[string]bool
 }
 
@@ -46,7 +47,7 @@ func New(t testing.TB, name, config string) *Channel {
 	if b == nil {
 		t.Fatalf("no policy %q is registered", name)
 	}
-	c := &Channel{wake: make(chan struct{}, 1), down: map[string]bool{}, sick: map[string]bool{}}
+	c := &Channel{wake: make(chan struct{}, 1), down: map[string]bool{}, hang: map[string]bool{}, sick: map[string]bool{}}
 	if p, ok := b.(balancer.ConfigParser); ok {
 		var err error
 		if c.config, err = p.ParseConfig(json.RawMessage(config)); err != nil {
@@ -132,6 +133,33 @@ func (c *Channel) Pick(info balancer.PickInfo) (string, func(balancer.DoneInfo),
 	return r.SubConn.(*SubConn).address, r.Done, nil
 }
 
+// Picks makes n picks of calls that end at once, and returns the addresses of the servers in order.
+func (c *Channel) Picks(t testing.TB, n int) []string {
+	t.Helper()
+	out := make([]string, n)
+	for i := range out {
+		who, done, err := c.Pick(balancer.PickInfo{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if done != nil {
+			done(balancer.DoneInfo{BytesSent: true, BytesReceived: true})
+		}
+		out[i] = who
+	}
+	return out
+}
+
+// Counts makes n picks as Picks does, and returns how many each address got.
+func (c *Channel) Counts(t testing.TB, n int) map[string]int {
+	t.Helper()
+	counts := map[string]int{}
+	for _, who := range c.Picks(t, n) {
+		counts[who]++
+	}
+	return counts
+}
+
 // Ready returns the addresses of the servers that are connected and healthy.
 func (c *Channel) Ready() map[string]bool {
 	c.mu.Lock()
@@ -152,10 +180,20 @@ func (c *Channel) Made() int {
 	return len(c.conns)
 }
 
+// Hang lets new connections to servers neither come about nor fail, until Down or Up.
+func (c *Channel) Hang(addresses ...string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, a := range addresses {
+		c.hang[a] = true
+	}
+}
+
 // Down breaks the connections to a server, and refuses new ones until Up.
 func (c *Channel) Down(address string) {
 	c.mu.Lock()
 	c.down[address] = true
+	delete(c.hang, address)
 	conns := c.conns
 	c.mu.Unlock()
 	for _, sc := range conns {
@@ -169,6 +207,7 @@ func (c *Channel) Down(address string) {
 func (c *Channel) Up(address string) {
 	c.mu.Lock()
 	delete(c.down, address)
+	delete(c.hang, address)
 	conns := c.conns
 	c.mu.Unlock()
 	for _, sc := range conns {
@@ -235,6 +274,7 @@ type SubConn struct {
 
 	up     bool // with Channel.mu
 	shut   bool // from here on used in the channel's turn alone
+	hangs  bool
 	failed bool
 	health func(balancer.SubConnState)
 }
@@ -247,11 +287,21 @@ func (sc *SubConn) connect() {
 		return
 	}
 	sc.listener(balancer.SubConnState{ConnectivityState: connectivity.Connecting})
+	sc.hangs = true
+	sc.finish()
+}
+
+// finish ends an attempt to connect, unless it hangs.
+func (sc *SubConn) finish() {
 	sc.channel.mu.Lock()
-	down := sc.channel.down[sc.address]
+	down, hang := sc.channel.down[sc.address], sc.channel.hang[sc.address]
+	if hang {
+		sc.channel.mu.Unlock()
+		return
+	}
 	sc.up = !down
 	sc.channel.mu.Unlock()
-	sc.failed = down
+	sc.hangs, sc.failed = false, down
 	if down {
 		sc.listener(balancer.SubConnState{ConnectivityState: connectivity.TransientFailure, ConnectionError: ErrDown})
 		return
@@ -265,14 +315,22 @@ func (sc *SubConn) lose() {
 	sc.up = false
 	sc.channel.mu.Unlock()
 	sc.health = nil
-	if was && !sc.shut {
+	switch {
+	case sc.shut:
+	case was:
 		sc.listener(balancer.SubConnState{ConnectivityState: connectivity.Idle})
+	case sc.hangs:
+		sc.finish()
 	}
 }
 
 // retry is the end of the back-off.
 func (sc *SubConn) retry() {
-	if sc.failed && !sc.shut {
+	switch {
+	case sc.shut:
+	case sc.hangs:
+		sc.finish()
+	case sc.failed:
 		sc.failed = false
 		sc.listener(balancer.SubConnState{ConnectivityState: connectivity.Idle})
 	}

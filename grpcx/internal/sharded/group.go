@@ -1,6 +1,8 @@
 package sharded
 
 import (
+	"sync/atomic"
+
 	"google.golang.org/grpc/balancer"
 
 	"github.com/rollcall-go/rollcall/grpcx/internal/schedule"
@@ -32,6 +34,19 @@ func (g *Group) Len() int {
 		return 0
 	}
 	return len(g.pickers)
+}
+
+// Picker returns a picker over g that counts its picks in turn, where the picker after it goes on.
+func (g *Group) Picker(turn *atomic.Uint32) balancer.Picker { return &picker{group: g, turn: turn} }
+
+type picker struct {
+	group *Group
+	turn  *atomic.Uint32
+}
+
+// Pick implements [balancer.Picker].
+func (p *picker) Pick(info balancer.PickInfo) (balancer.PickResult, error) {
+	return p.group.Pick(p.turn.Add(1), info)
 }
 
 // Pick makes the turn-th pick.

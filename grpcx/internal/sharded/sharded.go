@@ -20,6 +20,8 @@ import (
 type Child struct {
 	Zone   string // of its instance; none where a resolver of others made it
 	Weight int    // likewise; 1 there
+	// New says that the endpoint has neither been ready nor failed since it was added: nothing is known of it.
+	New bool
 	// Picker picks its connection. It is nil where the endpoint is not ready: not connected, or not healthy.
 	Picker balancer.Picker
 }
@@ -37,7 +39,9 @@ func PickFirst(o balancer.BuildOptions) Build {
 // weight 0, which drain, are among them only while no other is ready. While none is ready at all, calls wait or fail as
 // they do with round_robin.
 func New(cc balancer.ClientConn, o balancer.BuildOptions, child Build, picker func([]Child) balancer.Picker) balancer.Balancer {
-	build := func(cc balancer.ClientConn, _ balancer.BuildOptions) balancer.Balancer { return child(cc) }
+	build := func(cc balancer.ClientConn, _ balancer.BuildOptions) balancer.Balancer {
+		return child(&newcomer{ClientConn: cc})
+	}
 	p := &publisher{ClientConn: cc, picker: picker}
 	return policy{endpointsharding.NewBalancer(p, o, build, endpointsharding.Options{})}
 }
@@ -49,6 +53,23 @@ func (p policy) UpdateClientConnState(s balancer.ClientConnState) error {
 	return p.Balancer.UpdateClientConnState(balancer.ClientConnState{
 		ResolverState: pickfirst.EnableHealthListener(s.ResolverState), // it is off without, for a pick_first on its own
 	})
+}
+
+// newcomer marks the pickers of a child until something is known of its endpoint.
+type newcomer struct {
+	balancer.ClientConn
+	known bool
+}
+
+type unknown struct{ balancer.Picker }
+
+// UpdateState implements [balancer.ClientConn]. A pick_first calls it under its lock.
+func (n *newcomer) UpdateState(s balancer.State) {
+	n.known = n.known || s.ConnectivityState == connectivity.Ready || s.ConnectivityState == connectivity.TransientFailure
+	if !n.known {
+		s.Picker = unknown{s.Picker}
+	}
+	n.ClientConn.UpdateState(s)
 }
 
 // publisher puts a picker over the ready children in the place of endpointsharding's.
@@ -74,8 +95,13 @@ func children(p balancer.Picker) []Child {
 		if in := grpcx.InstanceFromEndpoint(s.Endpoint); in != nil {
 			c.Zone, c.Weight = in.Zone, max(in.Weight, 0)
 		}
-		if s.State.ConnectivityState == connectivity.Ready {
-			c.Picker = s.State.Picker
+		switch s.State.Picker.(type) {
+		case nil, unknown: // nil before a child has said anything
+			c.New = true
+		default:
+			if s.State.ConnectivityState == connectivity.Ready {
+				c.Picker = s.State.Picker
+			}
 		}
 		draining = draining || c.Weight == 0
 		serving = serving || c.Weight > 0 && c.Picker != nil
