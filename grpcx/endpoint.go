@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"google.golang.org/grpc/attributes"
+	"google.golang.org/grpc/experimental/balancer/weight"
 	"google.golang.org/grpc/resolver"
 
 	"github.com/rollcall-go/rollcall/registry"
@@ -18,11 +19,13 @@ func endpoints(set []*registry.Instance) []resolver.Endpoint {
 			continue
 		}
 		seen[in.Address] = true
-		out = append(out, resolver.Endpoint{
+		e := resolver.Endpoint{
 			Addresses: []resolver.Address{{Addr: in.Address}},
 			// On the endpoint and not on its address: a channel reconnects when an attribute of an address changes.
 			Attributes: attributes.New(instanceKey{}, instanceValue{in}),
-		})
+		}
+		// For gRPC's own policies: ring_hash goes by it, and so does pick_first where it shuffles.
+		out = append(out, weight.Set(e, weight.EndpointInfo{Weight: uint32(max(in.Weight, 0))}))
 	}
 	return out
 }
