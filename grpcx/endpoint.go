@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"google.golang.org/grpc/attributes"
+	"google.golang.org/grpc/experimental/balancer/weight"
 	"google.golang.org/grpc/resolver"
 
 	"github.com/rollcall-go/rollcall/registry"
@@ -37,11 +38,13 @@ func (e *endpoints) update(set []*registry.Instance) []resolver.Endpoint {
 			all = append(all, old[0])
 			continue
 		}
-		all = append(all, resolver.Endpoint{
+		made := resolver.Endpoint{
 			Addresses: []resolver.Address{{Addr: address}},
 			// On the endpoint and not on its address: a channel reconnects when an attribute of an address changes.
 			Attributes: attributes.New(instanceKey{}, instanceValue{in}),
-		})
+		}
+		// For gRPC's own policies: ring_hash goes by it, and so does pick_first where it shuffles.
+		all = append(all, weight.Set(made, weight.EndpointInfo{Weight: uint32(max(in.Weight, 0))}))
 	}
 	e.all = all
 	return all

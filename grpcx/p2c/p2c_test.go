@@ -1,0 +1,393 @@
+package p2c_test
+
+import (
+	"errors"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"go.uber.org/goleak"
+	"google.golang.org/grpc/balancer"
+	"google.golang.org/grpc/connectivity"
+	_ "google.golang.org/grpc/interop/grpc_testing" // describes the methods below
+
+	"github.com/rollcall-go/rollcall/grpcx/internal/policytest"
+	"github.com/rollcall-go/rollcall/grpcx/p2c"
+	"github.com/rollcall-go/rollcall/registry"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+const (
+	unaryCall = "/grpc.testing.TestService/UnaryCall"
+	stream    = "/grpc.testing.TestService/FullDuplexCall"
+)
+
+var (
+	answered = balancer.DoneInfo{BytesSent: true, BytesReceived: true}
+	failed   = balancer.DoneInfo{BytesSent: true, BytesReceived: true, Err: errors.New("no")}
+)
+
+// instances have the addresses a, b, c and so on.
+func instances(n int) []registry.Instance {
+	out := make([]registry.Instance, n)
+	for i := range out {
+		out[i] = registry.Instance{Address: string(rune('a' + i)), Weight: 1}
+	}
+	return out
+}
+
+// of returns a channel to so many instances. It is for a synctest bubble.
+func of(t *testing.T, n int) *policytest.Channel {
+	t.Helper()
+	c := policytest.New(t, p2c.Name, `{}`)
+	resolved(t, c, instances(n)...)
+	return c
+}
+
+func resolved(t *testing.T, c *policytest.Channel, instances ...registry.Instance) {
+	t.Helper()
+	if err := c.Resolve(policytest.Endpoints(t, instances...)...); err != nil {
+		t.Fatal(err)
+	}
+	synctest.Wait()
+}
+
+func start(t *testing.T, c *policytest.Channel, method string) (who string, end func(balancer.DoneInfo)) {
+	t.Helper()
+	who, end, err := c.Pick(balancer.PickInfo{FullMethodName: method})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return who, end
+}
+
+// servers holds how long each takes to answer.
+type servers map[string]time.Duration
+
+// serve makes unary calls one after another for a time, and returns how many each server got.
+func (s servers) serve(t *testing.T, c *policytest.Channel, during time.Duration) map[string]int {
+	t.Helper()
+	counts := map[string]int{}
+	for began := time.Now(); time.Since(began) < during; {
+		who, end := start(t, c, unaryCall)
+		counts[who]++
+		time.Sleep(s[who])
+		end(answered)
+	}
+	return counts
+}
+
+func total(counts map[string]int) (n int) {
+	for _, c := range counts {
+		n += c
+	}
+	return n
+}
+
+func TestTheFastAreCalledAndTheSlowComesBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, s := of(t, 3), servers{"a": time.Millisecond, "b": 100 * time.Millisecond, "c": time.Millisecond}
+		s.serve(t, c, time.Second) // each is seen once
+		got := s.serve(t, c, 50*time.Second)
+		if n := total(got); got["b"] > 1 || got["a"] < n/3 || got["c"] < n/3 {
+			t.Errorf("with b slow the calls are %v", got)
+		}
+		got = s.serve(t, c, 5*time.Minute)
+		if got["b"] < 3 || got["b"] > 7 {
+			t.Errorf("b is slow for five minutes, and is tried %d times, want about once a minute", got["b"])
+		}
+		s["b"] = time.Millisecond
+		s.serve(t, c, time.Minute)
+		got = s.serve(t, c, 10*time.Second)
+		for _, who := range []string{"a", "b", "c"} {
+			if n := total(got); got[who] < n/4 {
+				t.Errorf("a minute after b became fast the calls are %v", got)
+			}
+		}
+	})
+}
+
+func TestOneSlowAnswerIsEnough(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, s := of(t, 2), servers{"a": time.Millisecond, "b": time.Millisecond}
+		s.serve(t, c, time.Minute)
+		s["b"] = 200 * time.Millisecond
+		for who := ""; who != "b"; {
+			for who = range s.serve(t, c, time.Millisecond) {
+			}
+		}
+		s["b"] = time.Millisecond
+		if got := s.serve(t, c, 10*time.Second); got["b"] != 0 {
+			t.Errorf("in 10 s after its slow answer b gets %d calls", got["b"])
+		}
+	})
+}
+
+func TestDecayIsSet(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, s := policytest.New(t, p2c.Name, `{"decay":"1s"}`), servers{"a": time.Millisecond, "b": 100 * time.Millisecond}
+		resolved(t, c, instances(2)...)
+		s.serve(t, c, time.Second)
+		// ln(2·100-1) = 5.3 times the decay from one try to the next.
+		if got := s.serve(t, c, time.Minute)["b"]; got < 9 || got > 12 {
+			t.Errorf("b is tried %d times in a minute, want about 11", got)
+		}
+	})
+}
+
+func TestOutstandingCallsCount(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := of(t, 2)
+		open := map[string][]func(balancer.DoneInfo){}
+		for range 100 {
+			who, end := start(t, c, stream)
+			open[who] = append(open[who], end)
+		}
+		if len(open["a"]) != 50 || len(open["b"]) != 50 {
+			t.Fatalf("a and b get %d and %d of 100 streams", len(open["a"]), len(open["b"]))
+		}
+		for _, end := range open["b"][:20] {
+			end(answered)
+		}
+		c.Down("a") // a connection that breaks loses no count
+		synctest.Wait()
+		c.Up("a")
+		synctest.Wait()
+		for range 20 {
+			if who, _ := start(t, c, stream); who != "b" {
+				t.Fatal("a, which has 50 open, gets a stream before b has as many")
+			}
+		}
+	})
+}
+
+func TestLatencyTimesOutstandingCallsDecides(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, s := of(t, 2), servers{"a": 2 * time.Millisecond, "b": 6 * time.Millisecond}
+		s.serve(t, c, 100*time.Millisecond)
+		counts := map[string]int{}
+		for range 40 {
+			who, _ := start(t, c, unaryCall)
+			counts[who]++
+		}
+		if counts["a"] < 29 || counts["a"] > 31 {
+			t.Errorf("of 40 calls at once a and b get %v, want 30 and 10", counts)
+		}
+	})
+}
+
+func TestStreamsAreLeftOutOfLatency(t *testing.T) {
+	for _, method := range []string{stream, "/grpc.testing.TestService/StreamingInputCall", "/grpc.testing.TestService/StreamingOutputCall",
+		"/no.such.Service/Call", "/grpc.testing.TestService/NoSuchCall", "/grpc.testing/TestService", "unary", ""} {
+		synctest.Test(t, func(t *testing.T) {
+			c, s := of(t, 2), servers{"a": time.Millisecond, "b": time.Millisecond}
+			s.serve(t, c, time.Second)
+			who, end := start(t, c, method)
+			if got := s.serve(t, c, 10*time.Second); got[who] != 0 {
+				t.Errorf("%s: %s gets %d calls while it has one open and the other has none", method, who, got[who])
+			}
+			end(answered)
+			got := s.serve(t, c, 10*time.Second)
+			if n := total(got); got[who] < n/4 || got[who] > 3*n/4 {
+				t.Errorf("%s: %s had one open for 10 s, and then gets %d calls of %d", method, who, got[who], n)
+			}
+		})
+	}
+}
+
+func TestAFailureIsNoFastAnswer(t *testing.T) {
+	for name, end := range map[string]balancer.DoneInfo{"failed": failed, "never sent": {}} {
+		synctest.Test(t, func(t *testing.T) {
+			c, s := of(t, 2), servers{"a": 10 * time.Millisecond, "b": 10 * time.Millisecond}
+			s.serve(t, c, time.Second)
+			counts := map[string]int{}
+			for range 2000 {
+				who, done := start(t, c, unaryCall)
+				counts[who]++
+				if who == "b" {
+					time.Sleep(time.Microsecond)
+					done(end)
+					continue
+				}
+				time.Sleep(10 * time.Millisecond)
+				done(answered)
+			}
+			if counts["b"] > 1200 {
+				t.Errorf("%s: b fails at once, and gets %d calls of 2000", name, counts["b"])
+			}
+		})
+	}
+}
+
+func TestACallThatTimesOutIsASlowOne(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, s := of(t, 2), servers{"a": time.Millisecond, "b": time.Millisecond}
+		s.serve(t, c, time.Second)
+		who, end := start(t, c, unaryCall)
+		time.Sleep(time.Second)
+		end(balancer.DoneInfo{BytesSent: true, Err: errors.New("deadline exceeded")})
+		if got := s.serve(t, c, 10*time.Second); got[who] != 0 {
+			t.Errorf("after its call timed out, %s gets %d calls in 10 s", who, got[who])
+		}
+	})
+}
+
+func TestANewInstanceIsNotOverrun(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, s := of(t, 3), servers{"a": time.Millisecond, "b": time.Millisecond, "c": time.Millisecond}
+		s.serve(t, c, time.Second)
+		for range 30 {
+			start(t, c, unaryCall)
+		}
+		resolved(t, c, instances(4)...)
+		counts := map[string]int{}
+		for range 200 {
+			who, _ := start(t, c, unaryCall)
+			counts[who]++
+		}
+		// All would have (30+200)/4 = 57 if they were even.
+		if counts["d"] < 50 || counts["d"] > 62 {
+			t.Errorf("before its first answer the new one gets %d of 200 calls, want about 57", counts["d"])
+		}
+	})
+}
+
+func TestOneInstance(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, s := of(t, 1), servers{"a": time.Millisecond}
+		if got := s.serve(t, c, time.Second); got["a"] != 1000 {
+			t.Errorf("the calls are %v", got)
+		}
+	})
+}
+
+func TestOneThatDrainsGetsCallsOnlyWhileNoOtherIsReady(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := policytest.New(t, p2c.Name, `{}`)
+		set := instances(3)
+		set[0].Weight = 0
+		resolved(t, c, set...)
+		if got := c.Counts(t, 100); got["a"] != 0 {
+			t.Errorf("the picks are %v", got)
+		}
+		c.Down("b")
+		c.Down("c")
+		synctest.Wait()
+		if got := c.Counts(t, 100); got["a"] != 100 {
+			t.Errorf("with the others down the picks are %v", got)
+		}
+		c.Up("c")
+		synctest.Wait()
+		if got := c.Counts(t, 100); got["c"] != 100 {
+			t.Errorf("with c back the picks are %v", got)
+		}
+		set[0].Weight = 1
+		resolved(t, c, set...)
+		if got := c.Counts(t, 100); got["a"] == 0 || c.Made() != 3 {
+			t.Errorf("with a back the picks are %v, on %d connections", got, c.Made())
+		}
+	})
+}
+
+func TestOnlyTheReadyArePicked(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := of(t, 3)
+		check := func(when string, want ...string) {
+			t.Helper()
+			synctest.Wait()
+			got := c.Counts(t, 200)
+			for who := range got {
+				if !strings.Contains(strings.Join(want, " "), who) {
+					t.Errorf("%s the picks are %v", when, got)
+				}
+			}
+			if len(got) != len(want) {
+				t.Errorf("%s the picks are %v, want %v", when, got, want)
+			}
+		}
+		check("at first", "a", "b", "c")
+		c.Down("c")
+		check("with c down", "a", "b")
+		c.Healthy("b", false)
+		check("with b unhealthy too", "a")
+		c.Up("c")
+		check("with c back", "a", "c")
+		c.Healthy("b", true)
+		check("with b back", "a", "b", "c")
+	})
+}
+
+func TestTheResolverSaysWhoHasGone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := of(t, 2)
+		if err := c.Resolve(); err != balancer.ErrBadResolverState {
+			t.Errorf("an empty set gives %v", err)
+		}
+		c.Report(errors.New(`service "s": nobody is there`))
+		if _, _, err := c.Pick(balancer.PickInfo{}); err == nil || err.Error() != `service "s": nobody is there` {
+			t.Errorf("a pick says %v", err)
+		}
+		if s := c.State().ConnectivityState; s != connectivity.TransientFailure {
+			t.Errorf("the state is %v", s)
+		}
+	})
+}
+
+func TestABadConfigIsNamed(t *testing.T) {
+	parser := balancer.Get(p2c.Name).(balancer.ConfigParser)
+	for config, want := range map[string]string{
+		`{"decay":10}`:    `rollcall_p2c: invalid: decay: 10 is not a duration above 0, such as "10s"`,
+		`{"decay":"0s"}`:  `rollcall_p2c: invalid: decay: "0s" is not`,
+		`{"decay":"-1s"}`: `rollcall_p2c: invalid: decay: "-1s" is not`,
+		`{"decay":"10"}`:  `rollcall_p2c: invalid: decay: "10" is not`,
+		`{"decay":null}`:  `rollcall_p2c: invalid: decay: null is not`,
+		`7`:               `rollcall_p2c: invalid: config: 7 is not a JSON object`,
+	} {
+		_, err := parser.ParseConfig([]byte(config))
+		if !errors.Is(err, registry.ErrInvalid) || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s says %v, want %s", config, err, want)
+		}
+	}
+	if _, err := parser.ParseConfig([]byte(`{"decay":"1.5s","later":true}`)); err != nil {
+		t.Errorf("a good config says %v", err)
+	}
+}
+
+func TestManyPickWhileInstancesComeAndGo(t *testing.T) {
+	c := policytest.New(t, p2c.Name, `{"decay":"1ms"}`)
+	if err := c.Resolve(policytest.Endpoints(t, instances(4)...)...); err != nil {
+		t.Fatal(err)
+	}
+	for c.State().ConnectivityState != connectivity.Ready {
+		c.Turn()
+	}
+	var work sync.WaitGroup
+	var stop atomic.Bool
+	for i := range 8 {
+		work.Go(func() {
+			for !stop.Load() {
+				_, end, err := c.Pick(balancer.PickInfo{FullMethodName: []string{unaryCall, stream}[i%2]})
+				if err != nil {
+					t.Errorf("a pick says %v", err)
+					return
+				}
+				end([]balancer.DoneInfo{answered, failed, {}}[i%3])
+			}
+		})
+	}
+	for i := range 100 {
+		if err := c.Resolve(policytest.Endpoints(t, instances(3+i%3)...)...); err != nil {
+			t.Error(err)
+		}
+		c.Down("a")
+		c.Turn()
+		c.Up("a")
+		c.Turn()
+	}
+	stop.Store(true)
+	work.Wait()
+}
