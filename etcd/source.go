@@ -78,8 +78,8 @@ func (s *source) fresh(ctx context.Context) error {
 // read decodes a value. It is nil where that is no instance, which is left out alone.
 func (s *source) read(kv *mvccpb.KeyValue) *registry.Instance {
 	id := string(kv.Key[len(s.prefix):])
-	in, ok := decode(s.service, id, kv.Value)
-	if !ok {
+	in, err := s.d.format.decode(s.service, id, kv.Value)
+	if err != nil {
 		s.d.unreadable.Add(1)
 		return nil
 	}
