@@ -42,7 +42,8 @@
 // revoke the lease, which removes the entry in the same step, and nobody else's.
 //
 // Values that others wrote are read where they are JSON of that form; a missing ID or service is that of the key. A value
-// that is no instance, or another than its key says, is left out alone.
+// that is no instance, or another than its key says, is left out alone. It is logged, once until it is written again, and
+// counted: see [registry.Registry.CountUnreadable].
 //
 // # Formats of other frameworks
 //

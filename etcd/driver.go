@@ -3,7 +3,6 @@ package etcd
 import (
 	"context"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -24,12 +23,13 @@ type driver struct {
 	silence  time.Duration // longSilence, but for tests
 
 	left       leftovers
-	unreadable atomic.Int64 // values that were left out of a set
+	unreadable unreadable
 }
 
 var (
-	_ registry.Driver  = (*driver)(nil)
-	_ registry.Locator = (*driver)(nil)
+	_ registry.Driver            = (*driver)(nil)
+	_ registry.Locator           = (*driver)(nil)
+	_ registry.UnreadableCounter = (*driver)(nil)
 )
 
 func driverOn(conn *grpc.ClientConn, s *settings) *driver {
