@@ -13,7 +13,7 @@ import (
 // Announce implements [registry.Driver]. Each announcement has a lease of its own, so that nothing that happens to one
 // concerns another, and the lease tells whose an entry is.
 func (d *driver) Announce(ctx context.Context, in *registry.Instance) (registry.Lease, error) {
-	value, err := encode(in)
+	value, err := d.format.encode(in)
 	if err != nil {
 		return nil, err
 	}

@@ -129,7 +129,7 @@ func (l *lease) guard(ctx context.Context) error {
 
 // Update implements [registry.Lease].
 func (l *lease) Update(ctx context.Context, in *registry.Instance) error {
-	value, err := encode(in)
+	value, err := l.d.format.encode(in)
 	if err != nil {
 		return err
 	}

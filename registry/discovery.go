@@ -31,6 +31,7 @@ func (r *Registry) lookup(ctx context.Context, q Query) ([]*Instance, error) {
 	src := r.driver.Follow(q.normal())
 	defer src.Close()
 	raw, err := src.Next(opCtx)
+	r.logUnreadable(q.Service, src)
 	if err != nil {
 		return r.fromDisk(q, r.classify(ctx, err))
 	}

@@ -167,6 +167,7 @@ func (f *feed) run() {
 	retry, pace := f.r.newBackoff(), f.r.newPace()
 	for {
 		raw, err := src.Next(f.ctx)
+		f.r.logUnreadable(f.query.Service, src)
 		switch {
 		case f.ctx.Err() != nil:
 			return
