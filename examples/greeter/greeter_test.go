@@ -27,7 +27,7 @@ import (
 
 const patience = time.Minute
 
-// A longer one makes the same point: go test -run Nothing -outage 1m ./examples/greeter
+// A longer one makes the same point: go test -run Nothing ./examples/greeter -outage 1m
 var outage = flag.Duration("outage", 2*time.Second, "how long the registry is down under load")
 
 func build(t *testing.T, program string) string {
