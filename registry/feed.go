@@ -25,7 +25,8 @@ type feed struct {
 	state   state
 	changed chan struct{} // closed, and replaced, when state changes
 	doubted []*Instance   // the newest set, while there is doubt about it
-	unhold  func()        // ends the doubt; nil while there is none
+	doubt   doubt
+	unhold  func() // ends the doubt; nil while there is none
 }
 
 // state is what readers see. Its sets are never changed in place.
@@ -200,8 +201,8 @@ func (f *feed) publish(raw []*Instance) ([]*Instance, bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	set, same := merge(f.state.all.set, raw, f.query)
-	if f.isDoubtful(set) {
-		f.doubt(set)
+	if d := f.doubtOf(set); d != noDoubt {
+		f.hold(set, d)
 		return nil, false
 	}
 	return set, f.accept(set, same)
