@@ -14,8 +14,8 @@ import (
 	"github.com/rollcall-go/rollcall/registry"
 )
 
-// What gRPC has of its own, over our resolver. Outlier detection, which brings all of gRPC's xds along, has a module of its
-// own below internal/xdstest.
+// What gRPC has of its own, over our resolver. The test of outlier detection is in internal/xdstest, a module of its own,
+// since gRPC has that in its xds packages alone.
 
 func policy(config string) grpc.DialOption {
 	return grpc.WithDefaultServiceConfig(`{"loadBalancingConfig":[` + config + `]}`)

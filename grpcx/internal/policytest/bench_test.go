@@ -36,7 +36,20 @@ func BenchmarkPick(b *testing.B) {
 	} {
 		for _, n := range []int{3, 100, 1000} {
 			b.Run(p.label+"/"+strconv.Itoa(n), func(b *testing.B) {
-				policytest.Benchmark(b, p.name, p.config, p.instances(n), p.down...)
+				policytest.BenchmarkPick(b, p.name, p.config, p.instances(n), p.down...)
+			})
+		}
+	}
+}
+
+// BenchmarkUpdate compares what one changed instance costs with what it costs round_robin.
+func BenchmarkUpdate(b *testing.B) {
+	for _, p := range []struct{ name, config string }{
+		{roundrobin.Name, `{}`}, {leastrequest.Name, `{}`}, {weighted.Name, `{}`}, {zone.Name, `{"zone":"here"}`}, {p2c.Name, `{}`},
+	} {
+		for _, n := range []int{100, 1000, 5000} {
+			b.Run(p.name+"/"+strconv.Itoa(n), func(b *testing.B) {
+				policytest.BenchmarkUpdate(b, p.name, p.config, zones(n))
 			})
 		}
 	}

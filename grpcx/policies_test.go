@@ -1,0 +1,195 @@
+package grpcx_test
+
+import (
+	"context"
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/health"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+	testpb "google.golang.org/grpc/interop/grpc_testing"
+	"google.golang.org/grpc/status"
+
+	"github.com/rollcall-go/rollcall/grpcx/p2c"
+	"github.com/rollcall-go/rollcall/grpcx/weighted"
+	"github.com/rollcall-go/rollcall/grpcx/zone"
+	"github.com/rollcall-go/rollcall/registry"
+)
+
+// ours holds the config of each policy of ours.
+var ours = map[string]string{
+	"rollcall_round_robin": `{"rollcall_round_robin":{}}`,
+	weighted.Name:          `{"rollcall_weighted":{}}`,
+	zone.Name:              `{"rollcall_zone":{"zone":"here","threshold":0.7}}`,
+	p2c.Name:               `{"rollcall_p2c":{}}`,
+}
+
+func TestPoliciesHonourHealthChecks(t *testing.T) {
+	configs := map[string]string{
+		"round_robin":                `{"round_robin":{}}`,
+		"least_request_experimental": `{"least_request_experimental":{}}`,
+	}
+	for name, config := range ours {
+		configs[name] = config
+	}
+	for name, config := range configs {
+		t.Run(name, func(t *testing.T) {
+			store := newStore(t)
+			var servers []*backend
+			var healths []*health.Server
+			for range 3 {
+				b, h := newBackend(t), health.NewServer()
+				healthpb.RegisterHealthServer(b.gs, h)
+				b.serve(t)
+				servers, healths = append(servers, b), append(healths, h)
+				announce(t, store, b.address())
+			}
+			healths[0].SetServingStatus(service, healthpb.HealthCheckResponse_NOT_SERVING)
+			healths[1].SetServingStatus(service, healthpb.HealthCheckResponse_SERVING)
+			healths[2].SetServingStatus(service, healthpb.HealthCheckResponse_SERVING)
+			conn := dial(t, target, store, grpc.WithDefaultServiceConfig(
+				`{"healthCheckConfig":{"serviceName":"`+service+`"},"loadBalancingConfig":[`+config+`]}`))
+			answers(t, conn, servers[1].address(), servers[2].address())
+			for range 60 {
+				if _, err := call(patiently(t), conn); err != nil {
+					t.Fatal(err)
+				}
+			}
+			until(t, "a connection to the first", func() bool { return servers[0].lis.accepted.Load() == 1 })
+			if n := servers[0].calls.Load(); n != 0 {
+				t.Errorf("one that never was SERVING got %d calls", n)
+			}
+			healths[0].SetServingStatus(service, healthpb.HealthCheckResponse_SERVING)
+			answers(t, conn, servers[0].address())
+			for _, h := range healths {
+				h.SetServingStatus(service, healthpb.HealthCheckResponse_NOT_SERVING)
+			}
+			until(t, "calls to fail with what the check says", func() bool {
+				_, err := call(patiently(t), conn)
+				return status.Code(err) == codes.Unavailable && strings.Contains(err.Error(), "health check")
+			})
+			connectedOnce(t, servers)
+		})
+	}
+}
+
+func TestPoliciesSayWhoHasGone(t *testing.T) {
+	for name, config := range ours {
+		t.Run(name, func(t *testing.T) {
+			store := newStore(t)
+			servers, entries := backends(t, store, 1, 1)
+			conn := dial(t, target, store, policy(config))
+			ready(t, conn, servers)
+			for _, g := range entries {
+				if err := g.Deregister(patiently(t)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			until(t, "calls to say so", func() bool {
+				_, err := call(patiently(t), conn)
+				return status.Code(err) == codes.Unavailable && strings.Contains(err.Error(), `service "backend" in memory`)
+			})
+			answered := make(chan error, 1)
+			go func() {
+				_, err := call(patiently(t), conn, grpc.WaitForReady(true))
+				answered <- err
+			}()
+			announce(t, store, servers[0].address())
+			if err := <-answered; err != nil {
+				t.Errorf("a call that waits says %v", err)
+			}
+		})
+	}
+}
+
+func TestWeighted(t *testing.T) {
+	store := newStore(t)
+	servers, entries := backends(t, store, 1, 2, 3)
+	conn := dial(t, target, store, policy(ours[weighted.Name]))
+	ready(t, conn, servers)
+	if got := shares(t, conn, servers, 60, nil); got[0] != 10 || got[1] != 20 || got[2] != 30 {
+		t.Errorf("of 60 calls those of weight 1, 2 and 3 get %v", got)
+	}
+	for i, w := range []int{30, 20, 10} {
+		in := entries[i].Instance()
+		in.Weight = w
+		if err := entries[i].Update(patiently(t), in); err != nil {
+			t.Fatal(err)
+		}
+	}
+	until(t, "the weights to change", func() bool {
+		got := shares(t, conn, servers, 60, nil)
+		return got[0] == 30 && got[1] == 20 && got[2] == 10
+	})
+	connectedOnce(t, servers)
+}
+
+func TestZone(t *testing.T) {
+	store := newStore(t)
+	var servers []*backend
+	for _, z := range []string{"here", "here", "there"} {
+		b := newBackend(t).serve(t)
+		if _, err := store.Register(patiently(t), registry.Instance{Service: service, Address: b.address(), Zone: z}); err != nil {
+			t.Fatal(err)
+		}
+		servers = append(servers, b)
+	}
+	conn := dial(t, target, store, policy(ours[zone.Name]))
+	stay := func(want ...int64) {
+		t.Helper()
+		until(t, "the calls to settle", func() bool {
+			for i, n := range shares(t, conn, servers, 70, nil) {
+				if n < want[i]-1 || n > want[i]+1 {
+					return false
+				}
+			}
+			return true
+		})
+	}
+	stay(35, 35, 0)
+	// Its last call has ended: no call is lost, and the client sees its connection go.
+	address := servers[0].address()
+	servers[0].gs.GracefulStop()
+	stay(0, 50, 20) // 1/2 of 0.7
+	lis, err := net.Listen("tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	back := &backend{gs: grpc.NewServer(), lis: &countingListener{Listener: lis}}
+	testpb.RegisterTestServiceServer(back.gs, back)
+	servers[0] = back.serve(t)
+	stay(35, 35, 0)
+}
+
+// slow answers late.
+type slow struct {
+	*backend
+	after time.Duration
+}
+
+func (s slow) EmptyCall(ctx context.Context, in *testpb.Empty) (*testpb.Empty, error) {
+	select {
+	case <-time.After(s.after):
+	case <-ctx.Done():
+	}
+	return s.backend.EmptyCall(ctx, in)
+}
+
+func TestP2C(t *testing.T) {
+	store := newStore(t)
+	servers, _ := backends(t, store, 1, 1)
+	late := newBackend(t)
+	late.gs = grpc.NewServer()
+	testpb.RegisterTestServiceServer(late.gs, slow{late, 500 * time.Millisecond})
+	servers = append(servers, late.serve(t))
+	announce(t, store, late.address())
+	conn := dial(t, target, store, policy(ours[p2c.Name]))
+	ready(t, conn, servers)
+	if got := shares(t, conn, servers, 300, nil); got[2] > 30 {
+		t.Errorf("of 300 calls the slow server gets %d, the others %d and %d", got[2], got[0], got[1])
+	}
+}
