@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/rollcall-go/rollcall/registry"
@@ -17,9 +18,12 @@ import (
 // which are there to be read from a file, hold them.
 type Config struct {
 	// Address is the host:port of the agent, such as "127.0.0.1:8500" or "[::1]:8500", or its URL, such as
-	// "https://consul.example.com". The port of a URL is that of its scheme where it names none; otherwise it is 8500, and
+	// "https://consul.example.com", or its Unix socket, such as "unix:///run/consul.sock". The port of a URL is that of its scheme where it names none; otherwise it is 8500, and
 	// 8501 with TLS.
 	Address string `json:"address,omitempty" yaml:"address,omitempty"`
+	// Addresses are further agents or servers of the same datacenter, in the form of Address, which may be empty then. One is in
+	// use at a time, and when it fails the next one is: see the package comment.
+	Addresses []string `json:"addresses,omitempty" yaml:"addresses,omitempty"`
 	// Scheme is "http" or "https". It may not contradict that of Address.
 	Scheme string `json:"scheme,omitempty" yaml:"scheme,omitempty"`
 	// Username and Password are for HTTP basic authentication, as a proxy in front of Consul may ask for.
@@ -27,10 +31,20 @@ type Config struct {
 	Password string `json:"password,omitempty" yaml:"password,omitempty"`
 	// Token is the ACL token.
 	Token string `json:"token,omitempty" yaml:"token,omitempty"`
-	TLS   TLS    `json:"tls,omitzero" yaml:"tls,omitempty"`
+	// TokenFile is a file that holds it, and nothing else. It is read again when it is used, once a second at the most, and
+	// what was announced is moved to the new token: the old one has to be good for some seconds more. It excludes Token.
+	TokenFile string `json:"token_file,omitempty" yaml:"token_file,omitempty"`
+	TLS       TLS    `json:"tls,omitzero" yaml:"tls,omitempty"`
+
+	// Namespace and Partition are where everything is done, and are for Consul Enterprise: any other refuses them.
+	Namespace string `json:"namespace,omitempty" yaml:"namespace,omitempty"`
+	Partition string `json:"partition,omitempty" yaml:"partition,omitempty"`
 
 	// Datacenter is where instances are looked up. Announcing is always done in the datacenter of the agent.
 	Datacenter string `json:"datacenter,omitempty" yaml:"datacenter,omitempty"`
+	// Peer is the peer cluster whose exported instances are looked up. Of a peer that it does not know Consul says that it has
+	// no instances.
+	Peer string `json:"peer,omitempty" yaml:"peer,omitempty"`
 	// Near is the node that the nearest instances are chosen from by Limit; "_agent" is the agent's own.
 	Near string `json:"near,omitempty" yaml:"near,omitempty"`
 	// Limit is how many instances a query returns: those nearest to Near. 0 is all.
@@ -57,10 +71,18 @@ type Config struct {
 	Options registry.Options `json:"-" yaml:"-"`
 }
 
-// TLS says how the agent is known to be the right one.
+// TLS says how the agent is known to be the right one, and how it knows this program. The files are read anew for each
+// connection, so that they may be replaced at any time; while they cannot be used it is what they held last.
 type TLS struct {
 	// CAFile is a PEM file with the certificates that vouch for the agent's. Default: those of the system.
 	CAFile string `json:"ca_file,omitempty" yaml:"ca_file,omitempty"`
+	// CAPath is a folder of such files. It excludes CAFile.
+	CAPath string `json:"ca_path,omitempty" yaml:"ca_path,omitempty"`
+	// CertFile and KeyFile are PEM files with the certificate that this program shows to the agent, and its key.
+	CertFile string `json:"cert_file,omitempty" yaml:"cert_file,omitempty"`
+	KeyFile  string `json:"key_file,omitempty" yaml:"key_file,omitempty"`
+	// ServerName is the name that the agent's certificate must be for. Default: the host of the address.
+	ServerName string `json:"server_name,omitempty" yaml:"server_name,omitempty"`
 	// InsecureSkipVerify takes any certificate: whoever is on the way can read the token.
 	InsecureSkipVerify bool `json:"insecure_skip_verify,omitempty" yaml:"insecure_skip_verify,omitempty"`
 }
@@ -101,6 +123,12 @@ func (c Config) printable() printed {
 	if holdsUser(c.Address) {
 		c.Address = "(hidden)"
 	}
+	c.Addresses = slices.Clone(c.Addresses)
+	for i, a := range c.Addresses {
+		if holdsUser(a) {
+			c.Addresses[i] = "(hidden)"
+		}
+	}
 	return printed(c)
 }
 
@@ -128,6 +156,18 @@ func (c Config) check() error {
 	}
 	if c.Username == "" && c.Password != "" {
 		fail("Username", `""`, "is required beside a password")
+	}
+	if c.Token != "" && c.TokenFile != "" {
+		fail("Token and TokenFile (token, token-file)", "both", "are set, and exclude each other")
+	}
+	if c.TLS.CAFile != "" && c.TLS.CAPath != "" {
+		fail("TLS.CAFile and TLS.CAPath (ca-file, ca-path)", "both", "are set, and exclude each other")
+	}
+	if (c.TLS.CertFile == "") != (c.TLS.KeyFile == "") {
+		fail("TLS.CertFile and TLS.KeyFile (cert-file, key-file)", "one", "is set, and each needs the other")
+	}
+	if c.Peer != "" && c.Datacenter != "" {
+		fail("Peer and Datacenter (peer, dc)", "both", "are set, and exclude each other")
 	}
 	if c.Stale && c.Consistent {
 		fail("Stale and Consistent (stale, consistent)", true, "exclude each other")

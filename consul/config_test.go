@@ -12,11 +12,10 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
-
-	"github.com/hashicorp/consul/api"
 
 	"github.com/rollcall-go/rollcall/registry"
 )
@@ -46,7 +45,20 @@ func TestConfigRefusals(t *testing.T) {
 		{Config{Address: "host:0"}, []string{"Address", `"host:0"`, "1 to 65535"}},
 		{Config{Address: "host:70000"}, []string{"Address", "1 to 65535"}},
 		{Config{Address: "::1"}, []string{"Address", "brackets"}},
-		{Config{Address: "unix:///run/consul.sock"}, []string{"Address", "scheme"}},
+		{Config{Address: "grpc://host"}, []string{"Address", "scheme"}},
+		{Config{Address: "unix://run/consul.sock"}, []string{"Address", "absolute"}},
+		{Config{Address: "unix:///run/consul.sock", Scheme: "https"}, []string{"Address", "TLS"}},
+		{Config{Address: "a:1,b:2"}, []string{"Address", "comma"}},
+		{Config{Addresses: []string{"a:1", "b:x"}}, []string{"Addresses[1]", `"b:x"`}},
+		{Config{Addresses: []string{"a:1", ""}}, []string{"Addresses[1]", "empty"}},
+		{Config{Address: "a", Addresses: []string{"a:8500"}}, []string{"Addresses[0]", "twice"}},
+		{Config{Address: "http://a", Addresses: []string{"https://b"}, Scheme: "http"}, []string{"Addresses[0]", "Scheme"}},
+		{Config{Token: "s3cret", TokenFile: "/no/such/file"}, []string{"Token and TokenFile"}},
+		{Config{TokenFile: "/no/such/file"}, []string{"TokenFile", "/no/such/file"}},
+		{Config{TLS: TLS{CAFile: "a", CAPath: "b"}}, []string{"TLS.CAFile and TLS.CAPath"}},
+		{Config{TLS: TLS{CertFile: "a"}}, []string{"TLS.CertFile and TLS.KeyFile"}},
+		{Config{TLS: TLS{CertFile: "/no/such/cert", KeyFile: "/no/such/key"}}, []string{"/no/such/cert"}},
+		{Config{Peer: "p", Datacenter: "d"}, []string{"Peer and Datacenter"}},
 		{Config{Address: "https://host", Scheme: "http"}, []string{"Address", "Scheme"}},
 		{Config{Address: "host:8500?dc=x"}, []string{"Address"}},
 		{Config{Address: "http://"}, []string{"Address"}},
@@ -95,17 +107,25 @@ func TestConfigAddresses(t *testing.T) {
 		{env: "e:2", ssl: "true", location: "e:2", scheme: "https"},
 		{config: Config{Scheme: "http"}, env: "e:2", ssl: "true", location: "e:2", scheme: "http"},
 		{config: Config{Address: "h:1"}, env: "e:2", location: "h:1", scheme: "http"},
+		{config: Config{Address: "h:1", Addresses: []string{"[::1]", "https://s"}}, env: "e:2", location: "h:1 [::1]:8500 s:443", scheme: "http"},
+		{config: Config{Addresses: []string{"h:1", "i:1"}}, location: "h:1 i:1", scheme: "http"},
+		{config: Config{Address: "unix:///run/consul.sock"}, location: "unix:///run/consul.sock", scheme: "http"},
+		{env: "unix:///run/consul.sock", ssl: "true", location: "unix:///run/consul.sock", scheme: "http"},
 	} {
 		clearEnvironment(t)
 		t.Setenv("CONSUL_HTTP_ADDR", c.env)
 		t.Setenv("CONSUL_HTTP_SSL", c.ssl)
-		s, _, err := resolve(c.config, &http.Transport{})
+		_, places, _, err := resolve(c.config)
 		if err != nil {
 			t.Errorf("%+v: %v", c, err)
 			continue
 		}
-		if a, err := parseAddress(c.config, api.DefaultConfig()); err != nil || s.location != c.location || a.scheme != c.scheme {
-			t.Errorf("%+v: it is %s://%s, %v", c, a.scheme, s.location, err)
+		var locations []string
+		for _, a := range places {
+			locations = append(locations, a.location())
+		}
+		if got := strings.Join(locations, " "); got != c.location || places[0].scheme != c.scheme {
+			t.Errorf("%+v: it is %s://%s", c, places[0].scheme, got)
 		}
 	}
 }
@@ -119,7 +139,7 @@ func TestEnvironmentRefusals(t *testing.T) {
 		_, err := New(Config{})
 		want := name
 		if strings.HasPrefix(value, "/") {
-			want = value // consul/api reads it
+			want = value
 		}
 		wantRefusal(t, err, want)
 	}
@@ -137,14 +157,17 @@ func TestWhatIsSent(t *testing.T) {
 		token, user, pw string
 		query           string
 	}{
-		"nothing":         {query: "index=7&passing=1&wait=60000ms"},
-		"config":          {config: Config{Token: "t", Username: "u", Password: "p"}, token: "t", user: "u", pw: "p", query: "index=7&passing=1&wait=60000ms"},
-		"environment":     {env: map[string]string{"CONSUL_HTTP_TOKEN": "e", "CONSUL_HTTP_AUTH": "u:p"}, token: "e", user: "u", pw: "p", query: "index=7&passing=1&wait=60000ms"},
-		"token file":      {env: map[string]string{"CONSUL_HTTP_TOKEN": "e", "CONSUL_HTTP_TOKEN_FILE": file}, token: "from-file", query: "index=7&passing=1&wait=60000ms"},
-		"config wins":     {config: Config{Token: "e"}, env: map[string]string{"CONSUL_HTTP_TOKEN": "e", "CONSUL_HTTP_TOKEN_FILE": file}, token: "e", query: "index=7&passing=1&wait=60000ms"},
-		"reading":         {config: Config{Datacenter: "dc2", Near: "_agent", Stale: true, Wait: time.Second}, query: "dc=dc2&index=7&near=_agent&passing=1&stale=&wait=1000ms"},
-		"consistent":      {config: Config{Consistent: true}, query: "consistent=&index=7&passing=1&wait=60000ms"},
-		"path of a proxy": {config: Config{Address: "/prefix"}, query: "index=7&passing=1&wait=60000ms"},
+		"nothing":                    {query: "index=7&passing=1&wait=60000ms"},
+		"config":                     {config: Config{Token: "t", Username: "u", Password: "p"}, token: "t", user: "u", pw: "p", query: "index=7&passing=1&wait=60000ms"},
+		"environment":                {env: map[string]string{"CONSUL_HTTP_TOKEN": "e", "CONSUL_HTTP_AUTH": "u:p"}, token: "e", user: "u", pw: "p", query: "index=7&passing=1&wait=60000ms"},
+		"token file":                 {env: map[string]string{"CONSUL_HTTP_TOKEN": "e", "CONSUL_HTTP_TOKEN_FILE": file}, token: "from-file", query: "index=7&passing=1&wait=60000ms"},
+		"config wins":                {config: Config{Token: "e"}, env: map[string]string{"CONSUL_HTTP_TOKEN": "e", "CONSUL_HTTP_TOKEN_FILE": file}, token: "e", query: "index=7&passing=1&wait=60000ms"},
+		"token file of config":       {config: Config{TokenFile: file}, env: map[string]string{"CONSUL_HTTP_TOKEN": "e"}, token: "from-file", query: "index=7&passing=1&wait=60000ms"},
+		"tenancy":                    {config: Config{Peer: "p", Namespace: "n", Partition: "a"}, query: "index=7&ns=n&partition=a&passing=1&peer=p&wait=60000ms"},
+		"tenancy of the environment": {env: map[string]string{"CONSUL_NAMESPACE": "n", "CONSUL_PARTITION": "a"}, query: "index=7&ns=n&partition=a&passing=1&wait=60000ms"},
+		"reading":                    {config: Config{Datacenter: "dc2", Near: "_agent", Stale: true, Wait: time.Second}, query: "dc=dc2&index=7&near=_agent&passing=1&stale=&wait=1000ms"},
+		"consistent":                 {config: Config{Consistent: true}, query: "consistent=&index=7&passing=1&wait=60000ms"},
+		"path of a proxy":            {config: Config{Address: "/prefix"}, query: "index=7&passing=1&wait=60000ms"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			clearEnvironment(t)
@@ -189,8 +212,17 @@ func TestOpen(t *testing.T) {
 		Datacenter: "dc2", Near: "_agent", Limit: 3, Stale: true, Wait: 5 * time.Minute, Timeout: 3 * time.Second,
 		TTL: 20 * time.Second, DeregisterAfter: 2 * time.Minute, Options: registry.Options{CacheDir: "c", Linger: time.Second},
 	}
-	if c != want {
+	if !reflect.DeepEqual(c, want) {
 		t.Errorf("got  %+v\nwant %+v", printed(c), printed(want))
+	}
+	c, err = parseURL(parse(t, "consul://a:1,b:2/?address=[::1]:3&address=unix:///run/consul.sock&token-file=t&ca-path=p&cert-file=c&key-file=k&server-name=n"+
+		"&peer=east&namespace=ns&partition=part"))
+	want = Config{
+		Address: "a:1", Addresses: []string{"b:2", "[::1]:3", "unix:///run/consul.sock"}, TokenFile: "t",
+		TLS: TLS{CAPath: "p", CertFile: "c", KeyFile: "k", ServerName: "n"}, Peer: "east", Namespace: "ns", Partition: "part",
+	}
+	if err != nil || !reflect.DeepEqual(c, want) {
+		t.Errorf("got  %+v, %v\nwant %+v", printed(c), err, printed(want))
 	}
 	r, err := Open(context.Background(), parse(t, "consul:///?tls=false"))
 	if err != nil {
@@ -231,7 +263,7 @@ func TestNoSecretIsPrinted(t *testing.T) {
 	_, err := New(c)
 	for _, text := range []string{
 		fmt.Sprint(c), fmt.Sprintf("%v", &c), fmt.Sprintf("%+v", c), fmt.Sprintf("%#v", c), c.String(), log.String(), err.Error(),
-		fmt.Sprint(Config{Address: "user:s3cret@h"}), fmt.Sprintf("%+v", struct{ C Config }{c}),
+		fmt.Sprint(Config{Address: "user:s3cret@h"}), fmt.Sprint(Config{Addresses: []string{"user:s3cret@h"}}), fmt.Sprintf("%+v", struct{ C Config }{c}),
 	} {
 		if strings.Contains(text, "s3cret") {
 			t.Errorf("it shows the secret: %s", text)
@@ -264,7 +296,7 @@ func TestConfigIsRead(t *testing.T) {
 	var c Config
 	err := json.Unmarshal([]byte(`{"address":"h:1","token":"t","tls":{"ca_file":"f"},"datacenter":"d","wait":5000000000,"deregister_after":60000000000}`), &c)
 	want := Config{Address: "h:1", Token: "t", TLS: TLS{CAFile: "f"}, Datacenter: "d", Wait: 5 * time.Second, DeregisterAfter: time.Minute}
-	if err != nil || c != want {
+	if err != nil || !reflect.DeepEqual(c, want) {
 		t.Errorf("got %+v, %v", printed(c), err)
 	}
 }

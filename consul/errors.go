@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"net/url"
 	"strings"
@@ -19,7 +20,9 @@ import (
 type callError struct {
 	kind error
 	code int // of the HTTP answer, 0 where there was none
-	text string
+	// unreached says that there was no connection to make the call over, so that nobody has seen anything of it.
+	unreached bool
+	text      string
 }
 
 func (e *callError) Error() string { return e.kind.Error() + ": " + e.text }
@@ -46,6 +49,8 @@ func (d *driver) classify(ctx context.Context, what string, limit time.Duration,
 	e := &callError{kind: registry.ErrUnavailable, text: err.Error()}
 	var status api.StatusError
 	var u *url.Error
+	var op *net.OpError
+	e.unreached = errors.As(err, &op) && op.Op == "dial"
 	switch {
 	case errors.As(err, &status):
 		e.code = status.Code

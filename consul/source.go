@@ -14,7 +14,7 @@ import (
 // not know: see the package comment. What such a read says is therefore believed only where it cannot be wrong, and a read
 // without an index decides otherwise, since that one fails where it should.
 type source struct {
-	d     *driver
+	d     *driver // its calls go to the agent that was read last, whose index it is
 	query registry.Query
 
 	index uint64     // where the next read waits from; 0 where it must not wait
@@ -23,12 +23,19 @@ type source struct {
 }
 
 // Next implements [registry.Source].
-func (s *source) Next(ctx context.Context) ([]*registry.Instance, error) {
-	set, err := s.next(ctx)
+func (s *source) Next(ctx context.Context) (set []*registry.Instance, err error) {
+	err = s.d.anywhere(func(d *driver) error {
+		if s.d.agent != d.agent {
+			s.d, s.index = d, 0
+		}
+		if set, err = s.next(ctx); err != nil {
+			// The index says nothing about the state of whoever answers next: one that is too high would make it wait for
+			// changes that it has long had.
+			s.index = 0
+		}
+		return err
+	})
 	if err != nil {
-		// The index says nothing about the state of whoever answers next: one that is too high would make it wait for
-		// changes that it has long had.
-		s.index = 0
 		return nil, err
 	}
 	s.size = len(set)
