@@ -34,45 +34,33 @@ const unixScheme = "unix://"
 
 // parseAddresses finds the agents: in c, in the environment, or on this host.
 func parseAddresses(c Config, env *api.Config) ([]address, error) {
+	field, list := "Address (address)", c.Address
+	if other := os.Getenv(api.HTTPAddrEnvName); list == "" && other != "" {
+		field, list = api.HTTPAddrEnvName, other
+	}
+	if strings.Contains(list, "@") {
+		return nil, invalid(field, "(not shown, since it may hold a password)", "holds a user; user and password have fields of their own")
+	}
 	var out []address
 	var errs []error
-	add := func(field, text string) {
+	for i, text := range strings.Split(list, ",") {
+		text = strings.TrimSpace(text)
+		if i > 0 && text == "" {
+			errs = append(errs, invalid(field, strconv.Quote(list), "has an empty part"))
+			continue
+		}
 		a, err := parseAddress(field, text, c.Scheme, env)
 		if err == nil && slices.Contains(out, a) {
 			err = invalid(field, strconv.Quote(text), "is there twice")
 		}
 		out, errs = append(out, a), append(errs, err)
 	}
-	switch {
-	case c.Address != "" || len(c.Addresses) > 0:
-		if c.Address != "" {
-			add("Address", c.Address)
-		}
-		for i, text := range c.Addresses {
-			field := fmt.Sprintf("Addresses[%d] (address)", i)
-			if text == "" {
-				errs = append(errs, invalid(field, `""`, "is empty"))
-				continue
-			}
-			add(field, text)
-		}
-	case os.Getenv(api.HTTPAddrEnvName) != "":
-		add(api.HTTPAddrEnvName, env.Address)
-	default:
-		add("Address", "")
-	}
 	return out, errors.Join(errs...)
 }
 
 // parseAddress reads one address. wanted is Config.Scheme.
 func parseAddress(field, text, wanted string, env *api.Config) (address, error) {
-	fail := func(why string) (address, error) {
-		shown := strconv.Quote(text)
-		if holdsUser(text) {
-			shown = "(not shown, since it may hold a password)"
-		}
-		return address{}, invalid(field, shown, why)
-	}
+	fail := func(why string) (address, error) { return address{}, invalid(field, strconv.Quote(text), why) }
 
 	if path, ok := strings.CutPrefix(text, unixScheme); ok {
 		switch {
@@ -105,13 +93,8 @@ func parseAddress(field, text, wanted string, env *api.Config) (address, error) 
 		port = map[string]string{"http": "8500", "https": "8501"}[a.scheme]
 	}
 
-	if strings.Contains(a.hostPort, ",") {
-		return fail("holds a comma; further agents have a field of their own, Addresses")
-	}
 	u, err := url.Parse("//" + a.hostPort + a.prefix)
 	switch {
-	case strings.Contains(a.hostPort, "@"):
-		return fail("holds a user; user and password have fields of their own")
 	case err != nil || u.Hostname() == "" || u.Host != a.hostPort || u.RawQuery != "" || u.Fragment != "",
 		strings.Contains(u.Hostname(), ":") && !strings.HasPrefix(u.Host, "["):
 		return fail("is neither host:port nor http://host:port (an IPv6 host stands in brackets)")
@@ -125,6 +108,3 @@ func parseAddress(field, text, wanted string, env *api.Config) (address, error) 
 	a.hostPort = net.JoinHostPort(u.Hostname(), port)
 	return a, nil
 }
-
-// holdsUser reports whether text, which may not be a proper URL, may hold a user and a password.
-func holdsUser(text string) bool { return strings.Contains(text, "@") }

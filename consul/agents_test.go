@@ -35,7 +35,7 @@ func scriptedAgent(t *testing.T, answers ...answer) (*httptest.Server, *script) 
 func followAll(t *testing.T, addresses ...string) (*driver, registry.Source) {
 	t.Helper()
 	clearEnvironment(t)
-	d, err := newDriver(Config{Addresses: addresses})
+	d, err := newDriver(Config{Address: strings.Join(addresses, ",")})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -196,7 +196,7 @@ func TestAnAnnouncementFailsOver(t *testing.T) {
 	server := testbed.StartConsul(t)
 	first := startClientAgent(t, server)
 	proxy := testbed.NewProxy(t, first.Addr())
-	r := open(t, Config{Address: proxy.Addr(), Addresses: []string{server.Addr()}, TTL: minTTL})
+	r := open(t, Config{Address: proxy.Addr() + "," + server.Addr(), TTL: minTTL})
 	q := registry.Query{Service: uniqueService()}
 	g := register(t, r, registry.Instance{ID: "a", Service: q.Service, Address: "10.0.0.1:80"})
 	w := watch(t, open(t, Config{Address: server.Addr()}), q)
@@ -245,7 +245,7 @@ func TestDeregisterAfterAFailover(t *testing.T) {
 	server := testbed.StartConsul(t)
 	first := startClientAgent(t, server)
 	proxy := testbed.NewProxy(t, first.Addr())
-	r := open(t, Config{Address: proxy.Addr(), Addresses: []string{server.Addr()}, TTL: patience}) // no time for it but in Deregister
+	r := open(t, Config{Address: proxy.Addr() + "," + server.Addr(), TTL: patience}) // no time for it but in Deregister
 	in := registry.Instance{ID: "a", Service: uniqueService(), Address: "10.0.0.1:80"}
 	g := register(t, r, in)
 	proxy.Refuse()

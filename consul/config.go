@@ -5,7 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"slices"
+	"strings"
 	"time"
 
 	"github.com/rollcall-go/rollcall/registry"
@@ -18,12 +18,10 @@ import (
 // which are there to be read from a file, hold them.
 type Config struct {
 	// Address is the host:port of the agent, such as "127.0.0.1:8500" or "[::1]:8500", or its URL, such as
-	// "https://consul.example.com", or its Unix socket, such as "unix:///run/consul.sock". The port of a URL is that of its scheme where it names none; otherwise it is 8500, and
+	// "https://consul.example.com", or its Unix socket, such as "unix:///run/consul.sock". Several, of the same datacenter,
+	// stand with commas between them; one of them is in use at a time, as the package comment says. The port of a URL is that of its scheme where it names none; otherwise it is 8500, and
 	// 8501 with TLS.
 	Address string `json:"address,omitempty" yaml:"address,omitempty"`
-	// Addresses are further agents or servers of the same datacenter, in the form of Address, which may be empty then. One is in
-	// use at a time, and when it fails the next one is: see the package comment.
-	Addresses []string `json:"addresses,omitempty" yaml:"addresses,omitempty"`
 	// Scheme is "http" or "https". It may not contradict that of Address.
 	Scheme string `json:"scheme,omitempty" yaml:"scheme,omitempty"`
 	// Username and Password are for HTTP basic authentication, as a proxy in front of Consul may ask for.
@@ -120,14 +118,8 @@ func (c Config) printable() printed {
 	}
 	hide(&c.Password)
 	hide(&c.Token)
-	if holdsUser(c.Address) {
+	if strings.Contains(c.Address, "@") { // which may be no proper URL
 		c.Address = "(hidden)"
-	}
-	c.Addresses = slices.Clone(c.Addresses)
-	for i, a := range c.Addresses {
-		if holdsUser(a) {
-			c.Addresses[i] = "(hidden)"
-		}
 	}
 	return printed(c)
 }

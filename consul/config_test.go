@@ -12,7 +12,6 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
-	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -48,11 +47,11 @@ func TestConfigRefusals(t *testing.T) {
 		{Config{Address: "grpc://host"}, []string{"Address", "scheme"}},
 		{Config{Address: "unix://run/consul.sock"}, []string{"Address", "absolute"}},
 		{Config{Address: "unix:///run/consul.sock", Scheme: "https"}, []string{"Address", "TLS"}},
-		{Config{Address: "a:1,b:2"}, []string{"Address", "comma"}},
-		{Config{Addresses: []string{"a:1", "b:x"}}, []string{"Addresses[1]", `"b:x"`}},
-		{Config{Addresses: []string{"a:1", ""}}, []string{"Addresses[1]", "empty"}},
-		{Config{Address: "a", Addresses: []string{"a:8500"}}, []string{"Addresses[0]", "twice"}},
-		{Config{Address: "http://a", Addresses: []string{"https://b"}, Scheme: "http"}, []string{"Addresses[0]", "Scheme"}},
+		{Config{Address: "a:1,b:x,c:y"}, []string{"Address", `"b:x"`, `"c:y"`}},
+		{Config{Address: "a,a:8500"}, []string{"Address", `"a:8500"`, "twice"}},
+		{Config{Address: "u:s3c,ret@h"}, []string{"Address", "not shown", "user"}},
+		{Config{Address: "a,"}, []string{"Address", "empty"}},
+		{Config{Address: "http://a,https://b", Scheme: "http"}, []string{"Address", `"https://b"`, "Scheme"}},
 		{Config{Token: "s3cret", TokenFile: "/no/such/file"}, []string{"Token and TokenFile"}},
 		{Config{TokenFile: "/no/such/file"}, []string{"TokenFile", "/no/such/file"}},
 		{Config{TLS: TLS{CAFile: "a", CAPath: "b"}}, []string{"TLS.CAFile and TLS.CAPath"}},
@@ -107,8 +106,8 @@ func TestConfigAddresses(t *testing.T) {
 		{env: "e:2", ssl: "true", location: "e:2", scheme: "https"},
 		{config: Config{Scheme: "http"}, env: "e:2", ssl: "true", location: "e:2", scheme: "http"},
 		{config: Config{Address: "h:1"}, env: "e:2", location: "h:1", scheme: "http"},
-		{config: Config{Address: "h:1", Addresses: []string{"[::1]", "https://s"}}, env: "e:2", location: "h:1 [::1]:8500 s:443", scheme: "http"},
-		{config: Config{Addresses: []string{"h:1", "i:1"}}, location: "h:1 i:1", scheme: "http"},
+		{config: Config{Address: "h:1, [::1],https://s"}, env: "e:2", location: "h:1 [::1]:8500 s:443", scheme: "http"},
+		{config: Config{Address: "h:1,i:1"}, location: "h:1 i:1", scheme: "http"},
 		{config: Config{Address: "unix:///run/consul.sock"}, location: "unix:///run/consul.sock", scheme: "http"},
 		{env: "unix:///run/consul.sock", ssl: "true", location: "unix:///run/consul.sock", scheme: "http"},
 	} {
@@ -212,16 +211,16 @@ func TestOpen(t *testing.T) {
 		Datacenter: "dc2", Near: "_agent", Limit: 3, Stale: true, Wait: 5 * time.Minute, Timeout: 3 * time.Second,
 		TTL: 20 * time.Second, DeregisterAfter: 2 * time.Minute, Options: registry.Options{CacheDir: "c", Linger: time.Second},
 	}
-	if !reflect.DeepEqual(c, want) {
+	if c != want {
 		t.Errorf("got  %+v\nwant %+v", printed(c), printed(want))
 	}
 	c, err = parseURL(parse(t, "consul://a:1,b:2/?address=[::1]:3&address=unix:///run/consul.sock&token-file=t&ca-path=p&cert-file=c&key-file=k&server-name=n"+
 		"&peer=east&namespace=ns&partition=part"))
 	want = Config{
-		Address: "a:1", Addresses: []string{"b:2", "[::1]:3", "unix:///run/consul.sock"}, TokenFile: "t",
+		Address: "a:1,b:2,[::1]:3,unix:///run/consul.sock", TokenFile: "t",
 		TLS: TLS{CAPath: "p", CertFile: "c", KeyFile: "k", ServerName: "n"}, Peer: "east", Namespace: "ns", Partition: "part",
 	}
-	if err != nil || !reflect.DeepEqual(c, want) {
+	if err != nil || c != want {
 		t.Errorf("got  %+v, %v\nwant %+v", printed(c), err, printed(want))
 	}
 	r, err := Open(context.Background(), parse(t, "consul:///?tls=false"))
@@ -263,7 +262,7 @@ func TestNoSecretIsPrinted(t *testing.T) {
 	_, err := New(c)
 	for _, text := range []string{
 		fmt.Sprint(c), fmt.Sprintf("%v", &c), fmt.Sprintf("%+v", c), fmt.Sprintf("%#v", c), c.String(), log.String(), err.Error(),
-		fmt.Sprint(Config{Address: "user:s3cret@h"}), fmt.Sprint(Config{Addresses: []string{"user:s3cret@h"}}), fmt.Sprintf("%+v", struct{ C Config }{c}),
+		fmt.Sprint(Config{Address: "user:s3cret@h"}), fmt.Sprint(Config{Address: "h,user:s3cret@h"}), fmt.Sprintf("%+v", struct{ C Config }{c}),
 	} {
 		if strings.Contains(text, "s3cret") {
 			t.Errorf("it shows the secret: %s", text)
@@ -296,7 +295,7 @@ func TestConfigIsRead(t *testing.T) {
 	var c Config
 	err := json.Unmarshal([]byte(`{"address":"h:1","token":"t","tls":{"ca_file":"f"},"datacenter":"d","wait":5000000000,"deregister_after":60000000000}`), &c)
 	want := Config{Address: "h:1", Token: "t", TLS: TLS{CAFile: "f"}, Datacenter: "d", Wait: 5 * time.Second, DeregisterAfter: time.Minute}
-	if err != nil || !reflect.DeepEqual(c, want) {
+	if err != nil || c != want {
 		t.Errorf("got %+v, %v", printed(c), err)
 	}
 }

@@ -8,9 +8,8 @@
 // from the environment variable that Consul's own tools read, and then from the default.
 //
 //	field                  URL parameter      environment              default         unit
-//	Address                (the host)         CONSUL_HTTP_ADDR         127.0.0.1:8500  host:port, http(s)://host:port, unix:///path
-//	Addresses              (further hosts),   (none)                   none            the same
-//	                       address
+//	Address                (the hosts),       CONSUL_HTTP_ADDR         127.0.0.1:8500  host:port, http(s)://host:port, unix:///path;
+//	                       address                                                     several with commas between them
 //	Scheme                 tls                CONSUL_HTTP_SSL          http            http, https (tls: true, false)
 //	Username, Password     (the user part)    CONSUL_HTTP_AUTH         none            text (environment: user:password)
 //	Token                  token              CONSUL_HTTP_TOKEN        none            text

@@ -72,13 +72,13 @@ func Open(_ context.Context, u *url.URL) (*registry.Registry, error) {
 func parseURL(u *url.URL) (Config, error) {
 	c := Config{Username: u.User.Username()}
 	c.Password, _ = u.User.Password()
-	if first, further, several := strings.Cut(u.Host, ","); several {
-		c.Address, c.Addresses = first, strings.Split(further, ",")
-	} else {
-		c.Address = first
-	}
 	p := urlparam.Parse(u.RawQuery)
-	p.Strings("address", &c.Addresses)
+	var addresses []string
+	if u.Host != "" {
+		addresses = append(addresses, u.Host)
+	}
+	p.Strings("address", &addresses)
+	c.Address = strings.Join(addresses, ",")
 	p.String("token", &c.Token)
 	p.String("token-file", &c.TokenFile)
 	p.String("dc", &c.Datacenter)
