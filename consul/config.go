@@ -47,15 +47,28 @@ type Config struct {
 	Near string `json:"near,omitempty" yaml:"near,omitempty"`
 	// Limit is how many instances a query returns: those nearest to Near. 0 is all.
 	Limit int `json:"limit,omitempty" yaml:"limit,omitempty"`
+	// Filter is a filter expression of Consul, such as `Node.Meta.rack == "7"`, which the instances must match too. What a query
+	// selects is added to it, so that it is Consul that leaves out the rest.
+	Filter string `json:"filter,omitempty" yaml:"filter,omitempty"`
+	// Connect finds the instances that can be reached over Consul's service mesh: those that speak Connect themselves, and of the
+	// others the sidecars, under the name and ID of what is behind them.
+	Connect bool `json:"connect,omitempty" yaml:"connect,omitempty"`
 	// Stale lets any server answer a read, also one that lags behind or has no leader. An empty set is not believed
 	// without the leader.
 	Stale bool `json:"stale,omitempty" yaml:"stale,omitempty"`
-	// Consistent makes the leader confirm with the others that it is the leader before it answers a read. It excludes
-	// Stale.
+	// MaxStale is Stale with a bound: an answer of a server that last heard from the leader longer ago than this is thrown away, and
+	// the leader asked. 0 is no bound. Answers from the stream of an agent do not say how old they are, so no use is made
+	// of that then.
+	MaxStale time.Duration `json:"max_stale,omitempty" yaml:"max_stale,omitempty"`
+	// Consistent makes the leader confirm with the others that it is the leader before it answers a read, and turns the
+	// stream of an agent off, which knows nothing of it. It excludes Stale.
 	Consistent bool `json:"consistent,omitempty" yaml:"consistent,omitempty"`
 	// Wait is how long a blocking query waits for a change, from 1 s to 10 m. A query that the program has given up
 	// stays in the agent for the rest of it.
 	Wait time.Duration `json:"wait,omitempty" yaml:"wait,omitempty"`
+	// Rate is how many reads a second all watches and lookups of the Registry make together at the most. 0 is no bound: what
+	// Options.Burst and Options.Spacing say of each watch holds anyway.
+	Rate int `json:"rate,omitempty" yaml:"rate,omitempty"`
 	// Timeout bounds a call that does not wait for a change. Without a leader Consul takes 8 to 10 s to say so.
 	Timeout time.Duration `json:"timeout,omitempty" yaml:"timeout,omitempty"`
 
@@ -126,6 +139,7 @@ func (c Config) printable() printed {
 
 // withDefaults returns c with a value in each field that has a default and no environment variable.
 func (c Config) withDefaults() Config {
+	c.Stale = c.Stale || c.MaxStale > 0
 	c.Wait = cmp.Or(c.Wait, DefaultWait)
 	c.Timeout = cmp.Or(c.Timeout, DefaultTimeout)
 	c.TTL = cmp.Or(c.TTL, DefaultTTL)
@@ -161,7 +175,13 @@ func (c Config) check() error {
 	if c.Peer != "" && c.Datacenter != "" {
 		fail("Peer and Datacenter (peer, dc)", "both", "are set, and exclude each other")
 	}
-	if c.Stale && c.Consistent {
+	if c.MaxStale < 0 {
+		fail("MaxStale (stale)", c.MaxStale, "is negative")
+	}
+	if c.Rate < 0 {
+		fail("Rate (rate)", c.Rate, "is negative; 0 is no bound")
+	}
+	if (c.Stale || c.MaxStale > 0) && c.Consistent {
 		fail("Stale and Consistent (stale, consistent)", true, "exclude each other")
 	}
 	if c.Limit < 0 {

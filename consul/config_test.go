@@ -65,6 +65,9 @@ func TestConfigRefusals(t *testing.T) {
 		{Config{Password: "s3cret"}, []string{"Username"}},
 		{Config{Token: "s3cret\n"}, []string{"Token", "control character"}},
 		{Config{Stale: true, Consistent: true}, []string{"Stale", "Consistent"}},
+		{Config{MaxStale: time.Second, Consistent: true}, []string{"Stale", "Consistent"}},
+		{Config{MaxStale: -1}, []string{"MaxStale", "-1ns"}},
+		{Config{Rate: -1}, []string{"Rate", "-1"}},
 		{Config{Limit: -1}, []string{"Limit", "-1"}},
 		{Config{Wait: time.Millisecond}, []string{"Wait", "1ms"}},
 		{Config{Wait: time.Hour}, []string{"Wait", "1h0m0s", "10m0s"}},
@@ -165,7 +168,7 @@ func TestWhatIsSent(t *testing.T) {
 		"tenancy":                    {config: Config{Peer: "p", Namespace: "n", Partition: "a"}, query: "index=7&ns=n&partition=a&passing=1&peer=p&wait=60000ms"},
 		"tenancy of the environment": {env: map[string]string{"CONSUL_NAMESPACE": "n", "CONSUL_PARTITION": "a"}, query: "index=7&ns=n&partition=a&passing=1&wait=60000ms"},
 		"reading":                    {config: Config{Datacenter: "dc2", Near: "_agent", Stale: true, Wait: time.Second}, query: "dc=dc2&index=7&near=_agent&passing=1&stale=&wait=1000ms"},
-		"consistent":                 {config: Config{Consistent: true}, query: "consistent=&index=7&passing=1&wait=60000ms"},
+		"consistent":                 {config: Config{Consistent: true}, query: "consistent=&index=7&merge-central-config=&passing=1&wait=60000ms"},
 		"path of a proxy":            {config: Config{Address: "/prefix"}, query: "index=7&passing=1&wait=60000ms"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -215,10 +218,10 @@ func TestOpen(t *testing.T) {
 		t.Errorf("got  %+v\nwant %+v", printed(c), printed(want))
 	}
 	c, err = parseURL(parse(t, "consul://a:1,b:2/?address=[::1]:3&address=unix:///run/consul.sock&token-file=t&ca-path=p&cert-file=c&key-file=k&server-name=n"+
-		"&peer=east&namespace=ns&partition=part"))
+		"&filter=a+%3D%3D+b&connect=true&rate=7&stale=10s&peer=east&namespace=ns&partition=part"))
 	want = Config{
 		Address: "a:1,b:2,[::1]:3,unix:///run/consul.sock", TokenFile: "t",
-		TLS: TLS{CAPath: "p", CertFile: "c", KeyFile: "k", ServerName: "n"}, Peer: "east", Namespace: "ns", Partition: "part",
+		TLS: TLS{CAPath: "p", CertFile: "c", KeyFile: "k", ServerName: "n"}, Filter: "a == b", Connect: true, Rate: 7, MaxStale: 10 * time.Second, Peer: "east", Namespace: "ns", Partition: "part",
 	}
 	if err != nil || c != want {
 		t.Errorf("got  %+v, %v\nwant %+v", printed(c), err, printed(want))
@@ -242,6 +245,8 @@ func TestOpenRefusals(t *testing.T) {
 		"consul:h:8500":                   {"two slashes"},
 		"consul://:p4ss@h/":               {"user"},
 		"consul://h/?wait=soon":           {`"wait"`, `"soon"`},
+		"consul://h/?stale=often":         {`"stale"`, `"often"`, "10s"},
+		"consul://h/?stale=-1s":           {`"stale"`, `"-1s"`},
 		"consul://h/?ttl=1s&token=s3cret": {"ttl", "3s"},
 		"consul://h/?deregister-after=1s": {"deregister-after", "1m"},
 		"consul://h/?token=a&token=b":     {`"token"`, "more than once"},

@@ -26,9 +26,13 @@
 //	Peer                   peer               (none)                   none            name
 //	Near                   near               (none)                   none            node name or _agent
 //	Limit                  limit              (none)                   0, all          instances
+//	Filter                 filter             (none)                   none            expression of Consul
+//	Connect                connect            (none)                   false           true, false
 //	Stale                  stale              (none)                   false           true, false
+//	MaxStale               stale              (none)                   0, no bound     duration
 //	Consistent             consistent         (none)                   false           true, false
 //	Wait                   wait               (none)                   60s             duration, 1s to 10m
+//	Rate                   rate               (none)                   0, no bound     reads a second, of all watches together
 //	Timeout                timeout            (none)                   12s             duration
 //	TTL                    ttl                (none)                   15s             duration, 3s at the least
 //	DeregisterAfter        deregister-after   (none)                   1m              duration, 1m at the least
@@ -73,6 +77,12 @@
 // Entries that others wrote are read as they are: the ID is Consul's, without the name of the service and a colon where it
 // begins so, metadata is the meta, version and zone are taken from the keys of that name, and the address is the node's
 // where the service has none.
+//
+// # What Consul selects
+//
+// The tags of a query are parameters of its reads, and its version and metadata an expression beside Filter, so that Consul leaves
+// out what nobody wants. It does so with entries of this package. Those that others wrote, and those with an overflow, all
+// come and are selected here, since their version and metadata need not stand where an expression would look.
 //
 // # What is believed
 //

@@ -19,6 +19,7 @@ type driver struct {
 	settings *settings
 	agent    *agent // which calls go to
 	agents   *agents
+	rate     *rate
 }
 
 var (
@@ -64,7 +65,13 @@ func (d *driver) Announce(ctx context.Context, in *registry.Instance) (registry.
 }
 
 // Follow implements [registry.Driver].
-func (d *driver) Follow(q registry.Query) registry.Source { return &source{d: d, query: q} }
+func (d *driver) Follow(q registry.Query) registry.Source {
+	s := &source{d: d, query: q}
+	if d.settings.Connect {
+		s.last.decodeEntry = decodeProxy
+	}
+	return s
+}
 
 // Services implements [registry.Driver].
 func (d *driver) Services(ctx context.Context) ([]string, error) {
@@ -72,6 +79,9 @@ func (d *driver) Services(ctx context.Context) ([]string, error) {
 	var names map[string][]string
 	var meta *api.QueryMeta
 	err := d.anywhere(func(d *driver) error {
+		if err := d.rate.wait(ctx); err != nil {
+			return err
+		}
 		return d.call(ctx, what, d.settings.Timeout, func(ctx context.Context) (err error) {
 			names, meta, err = d.client.Catalog().Services(d.readOptions(ctx))
 			return err

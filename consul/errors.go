@@ -34,6 +34,9 @@ func isGone(err error) bool {
 	return errors.As(err, &e) && e.code == http.StatusNotFound
 }
 
+// badFilter is how Consul begins to say what is wrong with a filter expression, under status 500.
+const badFilter = "Failed to create boolean expression evaluator"
+
 // maxWords bounds what an error quotes of an answer, which may be a whole page of a proxy.
 const maxWords = 300
 
@@ -60,6 +63,11 @@ func (d *driver) classify(ctx context.Context, what string, limit time.Duration,
 			e.kind = registry.ErrInvalid
 		case http.StatusUnauthorized, http.StatusForbidden:
 			e.kind = registry.ErrDenied
+		case http.StatusInternalServerError:
+			if d.settings.Filter != "" && strings.Contains(status.Body, badFilter) {
+				e.kind = registry.ErrInvalid
+				e.text = "Filter (filter): " + e.text
+			}
 		}
 	case errors.Is(err, context.DeadlineExceeded):
 		e.text = fmt.Sprintf("no answer within %v", limit)

@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"net"
 	"net/url"
+	"strconv"
 	"strings"
+	"time"
 
 	"github.com/rollcall-go/rollcall/internal/urlparam"
 	"github.com/rollcall-go/rollcall/registry"
@@ -50,7 +52,7 @@ func dialWith(dialer *net.Dialer, c Config) (*driver, error) {
 		all = append(all, a)
 	}
 	s.location = all[0].location
-	return &driver{client: all[0].client, settings: s, agent: all[0], agents: newAgents(all)}, nil
+	return &driver{client: all[0].client, settings: s, agent: all[0], agents: newAgents(all), rate: newRate(s.Rate)}, nil
 }
 
 // Open is [New] by URL, for [registry.Openers]:
@@ -84,7 +86,11 @@ func parseURL(u *url.URL) (Config, error) {
 	p.String("dc", &c.Datacenter)
 	p.String("near", &c.Near)
 	p.Int("limit", &c.Limit)
-	p.Bool("stale", &c.Stale)
+	p.String("filter", &c.Filter)
+	p.Bool("connect", &c.Connect)
+	p.Int("rate", &c.Rate)
+	var stale string
+	p.String("stale", &stale)
 	p.Bool("consistent", &c.Consistent)
 	p.Duration("wait", &c.Wait)
 	p.Duration("timeout", &c.Timeout)
@@ -109,6 +115,11 @@ func parseURL(u *url.URL) (Config, error) {
 	errs := []error{p.Err()}
 	refuse := func(part, why string) {
 		errs = append(errs, fmt.Errorf("%w: URL: %s %s", registry.ErrInvalid, part, why))
+	}
+	if yes, err := strconv.ParseBool(stale); err == nil {
+		c.Stale = yes
+	} else if c.MaxStale, err = time.ParseDuration(stale); stale != "" && (err != nil || c.MaxStale <= 0) {
+		refuse(fmt.Sprintf("parameter \"stale\": %q", stale), "is neither true nor false nor a duration such as 10s")
 	}
 	if u.Opaque != "" {
 		refuse("the host", "must stand after two slashes: consul://host:port")
