@@ -3,6 +3,9 @@ package grpcx
 import (
 	"context"
 	"errors"
+	"log/slog"
+	"os"
+	"sync"
 	"time"
 
 	"github.com/rollcall-go/rollcall/registry"
@@ -16,40 +19,59 @@ const (
 	lastWait = 500 * time.Millisecond
 )
 
-// announcement is a server's, from the first attempt to its end. One goroutine makes it and takes it back, so that an
-// attempt that succeeds late, when nobody waits for it any more, is taken back too.
-type announcement struct {
-	l      *life
-	cancel context.CancelFunc   // ends the attempts
-	failed chan error           // why it can never stand
-	leave  chan context.Context // what governs taking it back, sent once
-	done   chan struct{}        // closed when it is made no more, and taken back
+// announcements are those of one server, from the first attempts to their end. One goroutine makes each and takes it back, so
+// that an attempt that succeeds late, when nobody waits for it any more, is taken back too.
+type announcements struct {
+	cancel  context.CancelFunc // ends the attempts
+	failed  chan error         // why one can never stand
+	leave   chan struct{}      // closed when all are to be taken back
+	leaving context.Context    // what governs that; set before leave is closed
+	done    chan struct{}      // closed when they are made no more, and taken back
 }
 
-// announce registers in the background: a registry that is down delays the announcement, not the serving.
-func (l *life) announce(ctx context.Context) *announcement {
+// announcement is one of them.
+type announcement struct {
+	*announcements
+	l        *life
+	log      *slog.Logger
+	instance registry.Instance
+}
+
+// announce registers in the background: a registry that is down delays the announcements, not the serving.
+func (l *life) announce(ctx context.Context) *announcements {
 	ctx, cancel := context.WithCancel(ctx)
-	a := &announcement{
-		l: l, cancel: cancel,
-		failed: make(chan error, 1), leave: make(chan context.Context, 1), done: make(chan struct{}),
+	all := &announcements{
+		cancel: cancel, failed: make(chan error, len(l.instances)), leave: make(chan struct{}), done: make(chan struct{}),
+	}
+	var work sync.WaitGroup
+	for _, in := range l.instances {
+		a := &announcement{announcements: all, l: l, log: l.Logger.With("service", in.Service), instance: in}
+		work.Go(func() {
+			if r := a.register(ctx); r != nil {
+				a.follow(ctx, r)
+				<-a.leave
+				a.deregister(a.leaving, r)
+			}
+		})
 	}
 	go func() {
-		defer close(a.done)
-		if r := a.register(ctx); r != nil {
-			a.deregister(<-a.leave, r)
-		}
+		work.Wait()
+		close(all.done)
 	}()
-	return a
+	return all
 }
 
 // register returns nil where there is nothing to take back.
 func (a *announcement) register(ctx context.Context) registry.Registration {
+	began := time.Now()
 	for {
-		r, err := a.l.Registrar.Register(ctx, a.l.Instance)
+		in := a.instance
+		in.Status, _ = a.l.controls.statusOf(&a.instance)
+		r, err := a.l.Registrar.Register(ctx, in)
 		switch {
 		case err == nil:
 			in := r.Instance()
-			a.l.Logger.Info("rollcall: registered", "id", in.ID, "announced", in.Address)
+			a.log.Info("rollcall: registered", "id", in.ID, "announced", in.Address, "took", time.Since(began))
 			return r
 		case ctx.Err() != nil:
 			return nil
@@ -57,7 +79,7 @@ func (a *announcement) register(ctx context.Context) registry.Registration {
 			a.failed <- err
 			return nil
 		}
-		a.l.Logger.Error("rollcall: the registry denies the announcement; the server serves, but is not found", "error", err)
+		a.log.Error("rollcall: the registry denies the announcement; the server serves, but is not found", "error", err)
 		t := time.NewTimer(deniedPause)
 		select {
 		case <-t.C:
@@ -68,32 +90,63 @@ func (a *announcement) register(ctx context.Context) registry.Registration {
 	}
 }
 
+// follow keeps the status of r that of the service, until ctx ends.
+func (a *announcement) follow(ctx context.Context, r registry.Registration) {
+	for announced := r.Instance().Status; ; {
+		status, changed := a.l.controls.statusOf(&a.instance)
+		var again <-chan time.Time
+		if status != announced {
+			in := r.Instance()
+			in.Status = status
+			err := r.Update(ctx, in)
+			switch {
+			case err == nil:
+				announced = status
+				a.log.Info("rollcall: announced as " + status.String())
+			case ctx.Err() != nil:
+				return
+			default:
+				a.log.Error("rollcall: not announced as "+status.String(), "error", err)
+				again = time.After(deniedPause)
+			}
+		}
+		select {
+		case <-changed:
+		case <-again:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
 func (a *announcement) deregister(ctx context.Context, r registry.Registration) {
 	if ctx.Err() != nil { // the attempt outlived the wait for it; the entry must not outlive the server
 		late, cancel := context.WithTimeout(context.Background(), a.l.DeregisterTimeout)
 		defer cancel()
 		ctx = late
 	}
+	began := time.Now()
 	if err := r.Deregister(ctx); err != nil {
-		a.l.Logger.Error("rollcall: not deregistered; the entry stays until it expires", "error", err)
+		a.log.Error("rollcall: not deregistered; the entry stays until it expires", "error", err)
 		return
 	}
-	a.l.Logger.Info("rollcall: deregistered")
+	a.log.Info("rollcall: deregistered", "took", time.Since(began))
 }
 
-// withdraw takes the announcement back, whatever has become of it. It reports false where a signal has cut the server
+// withdraw takes the announcements back, whatever has become of them. It reports false where a signal has cut the server
 // meanwhile.
-func (l *life) withdraw(a *announcement) bool {
+func (l *life) withdraw(a *announcements, signals <-chan os.Signal) bool {
 	ctx, cancel := context.WithTimeout(context.Background(), l.DeregisterTimeout)
 	defer cancel()
-	a.leave <- ctx
+	a.leaving = ctx
+	close(a.leave)
 	a.cancel() // an attempt in flight ends first: what it announced is then known
 	graceful := true
 	select {
 	case <-a.done:
 		return true
 	case <-ctx.Done():
-	case sig := <-l.signals:
+	case sig := <-signals:
 		graceful = false
 		l.cut(sig.String())
 		cancel()
@@ -103,7 +156,7 @@ func (l *life) withdraw(a *announcement) bool {
 	select {
 	case <-a.done:
 	case <-t.C:
-		l.Logger.Error("rollcall: the registrar does not return; the entry may stay until it expires")
+		l.Logger.Error("rollcall: the registrar does not return; an entry may stay until it expires")
 	}
 	return graceful
 }

@@ -28,10 +28,11 @@ func TestADeniedAnnouncementIsTriedAgainUntilItStands(t *testing.T) {
 		store := memory.New()
 		defer store.Close()
 		r := &counted{Registrar: store}
-		l := &life{Server: Server{
-			Registrar: r, Instance: registry.Instance{Service: "backend", Address: "10.0.0.1:80"},
-			Logger: slog.New(slog.DiscardHandler), DeregisterTimeout: time.Second,
-		}}
+		l := &life{
+			Server:    Server{Registrar: r, Logger: slog.New(slog.DiscardHandler), DeregisterTimeout: time.Second},
+			instances: []registry.Instance{{Service: "backend", Address: "10.0.0.1:80"}},
+		}
+		l.control()
 		store.Fail(registry.ErrDenied)
 		a := l.announce(t.Context())
 		time.Sleep(10*deniedPause + time.Millisecond)
@@ -44,7 +45,7 @@ func TestADeniedAnnouncementIsTriedAgainUntilItStands(t *testing.T) {
 		if set, err := store.Lookup(t.Context(), q); err != nil || len(set) != 1 {
 			t.Errorf("when it is allowed: %v, %v", set, err)
 		}
-		if !l.withdraw(a) {
+		if !l.withdraw(a, nil) {
 			t.Error("it says that a signal came")
 		}
 		if set, err := store.Lookup(t.Context(), q); err != nil || len(set) != 0 {

@@ -7,81 +7,140 @@ import (
 	"net"
 	"os"
 	"os/signal"
+	"runtime/debug"
+	"sync"
 	"time"
 
 	"google.golang.org/grpc"
-	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+
+	"github.com/rollcall-go/rollcall/registry"
 )
 
 // life is one run of a Server, whose fields have their defaults filled in.
 type life struct {
 	Server
-	gs       *grpc.Server
-	lis      net.Listener
-	signals  chan os.Signal
-	served   chan struct{} // closed when gs.Serve has returned
-	serveErr error         // what it returned; set before served is closed
+	gs        GRPCServer
+	instances []registry.Instance // all that are announced
+	listeners []net.Listener
+	signals   chan os.Signal
+
+	serving  sync.WaitGroup
+	served   chan struct{} // closed when the first listener is served no more
+	serveErr error         // why; set before served is closed
+	panicked any           // what serving it panicked with; likewise
+
+	askOnce  sync.Once
+	asked    chan struct{} // closed when Drain is called
+	doneOnce sync.Once
+	drained  chan struct{} // closed when nobody is to be sent away any more
 }
+
+func (l *life) askDrain()  { l.askOnce.Do(func() { close(l.asked) }) }
+func (l *life) isDrained() { l.doneOnce.Do(func() { close(l.drained) }) }
 
 func (l *life) run(ctx context.Context) error {
 	if len(l.Signals) > 0 {
 		signal.Notify(l.signals, l.Signals...)
 		defer signal.Stop(l.signals)
 	}
-	go func() {
-		defer close(l.served)
-		l.serveErr = l.gs.Serve(l.lis)
-	}()
-	l.setHealthy()
+	defer l.isDrained() // whoever waits for it need not any more
+	l.controls.begin(l)
+	l.serve()
 	l.Logger.Info("rollcall: serving")
 	a := l.announce(ctx)
 
-	var err error
-	stopped := l.served // closed when nobody is served any more
+	e := l.wait(ctx, a.failed, l.asked)
+	switch {
+	case e.drains:
+		// No signal cuts this short, as the first one that comes is the one that Drain prepares for.
+		l.leave(a, nil, l.served)
+		l.isDrained()
+		if e = l.wait(ctx, nil, nil); !e.stopped {
+			l.stop()
+		}
+	case e.stopped:
+		l.leave(a, l.signals, l.served)
+	case e.err != nil: // gRPC goes on with the connections that it has
+		if l.leave(a, l.signals, nil) {
+			l.stop()
+		}
+	default:
+		if l.leave(a, l.signals, l.served) {
+			l.stop()
+		}
+	}
+	l.serving.Wait()
+	if l.panicked != nil {
+		panic(l.panicked)
+	}
+	if e.err != nil {
+		return fmt.Errorf("rollcall: serve %s: %w", l.Instance.Service, e.err)
+	}
+	return nil
+}
+
+// serve serves all listeners.
+func (l *life) serve() {
+	var first sync.Once
+	for _, lis := range l.listeners {
+		l.serving.Go(func() {
+			var err error
+			defer func() {
+				p := recover()
+				first.Do(func() {
+					if l.serveErr = err; p != nil {
+						// It goes on in Serve, once the server has left the registry.
+						l.panicked = fmt.Sprintf("%v\n\nserving %s:\n%s", p, lis.Addr(), debug.Stack())
+						l.serveErr = fmt.Errorf("panic: %v", p)
+					}
+					close(l.served)
+				})
+			}()
+			err = l.gs.Serve(lis)
+		})
+	}
+}
+
+// ending is why the server leaves.
+type ending struct {
+	err     error // that Serve returns
+	drains  bool  // only Drain asks for it
+	stopped bool  // nobody is served any more
+}
+
+// wait blocks until the server has to leave.
+func (l *life) wait(ctx context.Context, failed <-chan error, asked <-chan struct{}) ending {
 	select {
 	case <-ctx.Done():
 		l.Logger.Info("rollcall: leaving", "reason", context.Cause(ctx))
 	case sig := <-l.signals:
 		l.Logger.Info("rollcall: leaving", "reason", sig)
+	case <-asked:
+		l.Logger.Info("rollcall: leaving", "reason", "Drain was called")
+		return ending{drains: true}
 	case <-l.served:
-		err = l.serveErr
-		if err == nil || errors.Is(err, grpc.ErrServerStopped) {
+		if l.serveErr == nil || errors.Is(l.serveErr, grpc.ErrServerStopped) {
 			l.Logger.Info("rollcall: leaving, since the server was stopped")
-			break
+			return ending{stopped: true}
 		}
-		stopped = nil // gRPC goes on with the connections that it has
-		l.Logger.Error("rollcall: leaving, since the listener failed", "error", err)
-	case err = <-a.failed:
+		l.Logger.Error("rollcall: leaving, since a listener failed", "error", l.serveErr)
+		return ending{err: l.serveErr}
+	case err := <-failed:
 		l.Logger.Error("rollcall: leaving, since the server can never be found", "error", err)
+		return ending{err: err}
 	}
+	return ending{}
+}
+
+// leave sends clients away: by gRPC health, by the registry, and by serving on until the news has reached them. It reports
+// false where nothing is left to stop: a signal has cut it short, or the caller has stopped the server.
+func (l *life) leave(a *announcements, signals <-chan os.Signal, stopped <-chan struct{}) bool {
 	if l.Health != nil {
 		l.Health.Shutdown()
 	}
-	if l.withdraw(a) && l.drain(stopped) {
-		l.stop()
+	if !l.withdraw(a, signals) {
+		return false
 	}
-	<-l.served
-	if err != nil {
-		return fmt.Errorf("rollcall: serve %s: %w", l.Instance.Service, err)
-	}
-	return nil
-}
-
-// setHealthy names each service: a client that asks for the health of one that was never named fails every call.
-func (l *life) setHealthy() {
-	if l.Health == nil {
-		return
-	}
-	for name := range l.gs.GetServiceInfo() {
-		l.Health.SetServingStatus(name, healthpb.HealthCheckResponse_SERVING)
-	}
-	l.Health.SetServingStatus(l.Instance.Service, healthpb.HealthCheckResponse_SERVING)
-	l.Health.SetServingStatus("", healthpb.HealthCheckResponse_SERVING)
-}
-
-// drain serves on for a while. It reports false where nothing is left to stop: a signal has cut it short, or the caller
-// has stopped the server.
-func (l *life) drain(stopped <-chan struct{}) bool {
 	select {
 	case <-stopped:
 		return false
@@ -90,12 +149,14 @@ func (l *life) drain(stopped <-chan struct{}) bool {
 	if l.DrainDelay < 0 {
 		return true
 	}
+	began := time.Now()
 	t := time.NewTimer(l.DrainDelay)
 	defer t.Stop()
 	select {
 	case <-t.C:
+		l.Logger.Info("rollcall: drained", "took", time.Since(began))
 		return true
-	case sig := <-l.signals:
+	case sig := <-signals:
 		l.cut(sig.String())
 	case <-stopped:
 	}
@@ -109,6 +170,7 @@ func (l *life) stop() {
 		l.gs.Stop()
 		return
 	}
+	began := time.Now()
 	graceful := make(chan struct{})
 	go func() {
 		defer close(graceful)
@@ -118,7 +180,7 @@ func (l *life) stop() {
 	defer t.Stop()
 	select {
 	case <-graceful:
-		l.Logger.Info("rollcall: stopped")
+		l.Logger.Info("rollcall: stopped", "took", time.Since(began))
 	case <-t.C:
 		l.cut("deadline")
 	case sig := <-l.signals:

@@ -172,4 +172,3 @@ func (c *counter) RegisterAsyncReporter(r stats.AsyncMetricReporter, _ ...stats.
 	c.age = r
 	return func() { c.finished = true }
 }
-
