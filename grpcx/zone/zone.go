@@ -133,14 +133,14 @@ func (p *policy) UpdateClientConnState(s balancer.ClientConnState) error {
 
 func (p *policy) picker(children []sharded.Child) balancer.Picker {
 	c := p.config.Load()
-	var own, rest []sharded.Child
-	for _, child := range children {
+	n := 0
+	for i, child := range children {
 		if c.zone != "" && child.Zone == c.zone {
-			own = append(own, child)
-		} else {
-			rest = append(rest, child)
+			children[i], children[n] = children[n], child
+			n++
 		}
 	}
+	own, rest := children[:n], children[n:]
 	ours, theirs := sharded.NewGroup(own), sharded.NewGroup(rest)
 	share := ownShare(readiness(own, ours), readiness(rest, theirs), c.threshold)
 	switch share {
