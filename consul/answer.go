@@ -14,6 +14,8 @@ type lastAnswer struct {
 	elements []element
 	set      []*registry.Instance // of the elements
 	spare    []byte               // for the body of the next one
+	// decodeEntry decodes an element; nil is the function of that name.
+	decodeEntry func([]byte) (*registry.Instance, error)
 }
 
 // element is a part of the body, and the instance that it was decoded to.
@@ -48,6 +50,10 @@ func (a *lastAnswer) update(body []byte) ([]*registry.Instance, error) {
 
 func (a *lastAnswer) decode(body []byte) ([]element, error) {
 	elements := make([]element, 0, len(a.elements)+1)
+	one := a.decodeEntry
+	if one == nil {
+		one = decodeEntry
+	}
 	walk := array{b: body}
 	more, err := walk.open()
 	at, changed := 0, 0 // where the next element was in the last answer, and how many there were in a row that were not there
@@ -60,7 +66,7 @@ func (a *lastAnswer) decode(body []byte) ([]element, error) {
 			if err != nil {
 				return nil, err
 			}
-			in, err := decodeEntry(raw)
+			in, err := one(raw)
 			if err != nil {
 				return nil, fmt.Errorf("entry %d: %w", len(elements), err)
 			}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"time"
 
 	"github.com/rollcall-go/rollcall/registry"
@@ -17,7 +18,8 @@ import (
 // which are there to be read from a file, hold them.
 type Config struct {
 	// Address is the host:port of the agent, such as "127.0.0.1:8500" or "[::1]:8500", or its URL, such as
-	// "https://consul.example.com". The port of a URL is that of its scheme where it names none; otherwise it is 8500, and
+	// "https://consul.example.com", or its Unix socket, such as "unix:///run/consul.sock". Several, of the same datacenter,
+	// stand with commas between them; one of them is in use at a time, as the package comment says. The port of a URL is that of its scheme where it names none; otherwise it is 8500, and
 	// 8501 with TLS.
 	Address string `json:"address,omitempty" yaml:"address,omitempty"`
 	// Scheme is "http" or "https". It may not contradict that of Address.
@@ -27,23 +29,47 @@ type Config struct {
 	Password string `json:"password,omitempty" yaml:"password,omitempty"`
 	// Token is the ACL token.
 	Token string `json:"token,omitempty" yaml:"token,omitempty"`
-	TLS   TLS    `json:"tls,omitzero" yaml:"tls,omitempty"`
+	// TokenFile is a file that holds it, and nothing else. It is read again when it is used, once a second at the most, and
+	// what was announced is moved to the new token: the old one has to be good for some seconds more. It excludes Token.
+	TokenFile string `json:"token_file,omitempty" yaml:"token_file,omitempty"`
+	TLS       TLS    `json:"tls,omitzero" yaml:"tls,omitempty"`
+
+	// Namespace and Partition are where everything is done, and are for Consul Enterprise: any other refuses them.
+	Namespace string `json:"namespace,omitempty" yaml:"namespace,omitempty"`
+	Partition string `json:"partition,omitempty" yaml:"partition,omitempty"`
 
 	// Datacenter is where instances are looked up. Announcing is always done in the datacenter of the agent.
 	Datacenter string `json:"datacenter,omitempty" yaml:"datacenter,omitempty"`
+	// Peer is the peer cluster whose exported instances are looked up. Of a peer that it does not know Consul says that it has
+	// no instances.
+	Peer string `json:"peer,omitempty" yaml:"peer,omitempty"`
 	// Near is the node that the nearest instances are chosen from by Limit; "_agent" is the agent's own.
 	Near string `json:"near,omitempty" yaml:"near,omitempty"`
-	// Limit is how many instances a query returns: those nearest to Near. 0 is all.
+	// Limit is how many instances a query returns: those nearest to Near. 0 is all. Those that do not pass do not count:
+	// where the query asks for them, it returns those of them too that are nearer than the last one that passes.
 	Limit int `json:"limit,omitempty" yaml:"limit,omitempty"`
+	// Filter is a filter expression of Consul, such as `Node.Meta.rack == "7"`, which the instances must match too. What a query
+	// selects is added to it, so that it is Consul that leaves out the rest.
+	Filter string `json:"filter,omitempty" yaml:"filter,omitempty"`
+	// Connect finds the instances that can be reached over Consul's service mesh: those that speak Connect themselves, and of the
+	// others the sidecars, under the name and ID of what is behind them.
+	Connect bool `json:"connect,omitempty" yaml:"connect,omitempty"`
 	// Stale lets any server answer a read, also one that lags behind or has no leader. An empty set is not believed
 	// without the leader.
 	Stale bool `json:"stale,omitempty" yaml:"stale,omitempty"`
-	// Consistent makes the leader confirm with the others that it is the leader before it answers a read. It excludes
-	// Stale.
+	// MaxStale is Stale with a bound: an answer of a server that last heard from the leader longer ago than this is thrown away, and
+	// the leader asked. 0 is no bound. Answers from the stream of an agent do not say how old they are, so no use is made
+	// of that then.
+	MaxStale time.Duration `json:"max_stale,omitempty" yaml:"max_stale,omitempty"`
+	// Consistent makes the leader confirm with the others that it is the leader before it answers a read, and turns the
+	// stream of an agent off, which knows nothing of it. It excludes Stale.
 	Consistent bool `json:"consistent,omitempty" yaml:"consistent,omitempty"`
 	// Wait is how long a blocking query waits for a change, from 1 s to 10 m. A query that the program has given up
 	// stays in the agent for the rest of it.
 	Wait time.Duration `json:"wait,omitempty" yaml:"wait,omitempty"`
+	// Rate is how many reads a second all watches and lookups of the Registry make together at the most. 0 is no bound: what
+	// Options.Burst and Options.Spacing say of each watch holds anyway.
+	Rate int `json:"rate,omitempty" yaml:"rate,omitempty"`
 	// Timeout bounds a call that does not wait for a change. Without a leader Consul takes 8 to 10 s to say so.
 	Timeout time.Duration `json:"timeout,omitempty" yaml:"timeout,omitempty"`
 
@@ -57,10 +83,18 @@ type Config struct {
 	Options registry.Options `json:"-" yaml:"-"`
 }
 
-// TLS says how the agent is known to be the right one.
+// TLS says how the agent is known to be the right one, and how it knows this program. The files are read anew for each
+// connection, so that they may be replaced at any time; while they cannot be used it is what they held last.
 type TLS struct {
 	// CAFile is a PEM file with the certificates that vouch for the agent's. Default: those of the system.
 	CAFile string `json:"ca_file,omitempty" yaml:"ca_file,omitempty"`
+	// CAPath is a folder of such files. It excludes CAFile.
+	CAPath string `json:"ca_path,omitempty" yaml:"ca_path,omitempty"`
+	// CertFile and KeyFile are PEM files with the certificate that this program shows to the agent, and its key.
+	CertFile string `json:"cert_file,omitempty" yaml:"cert_file,omitempty"`
+	KeyFile  string `json:"key_file,omitempty" yaml:"key_file,omitempty"`
+	// ServerName is the name that the agent's certificate must be for. Default: the host of the address.
+	ServerName string `json:"server_name,omitempty" yaml:"server_name,omitempty"`
 	// InsecureSkipVerify takes any certificate: whoever is on the way can read the token.
 	InsecureSkipVerify bool `json:"insecure_skip_verify,omitempty" yaml:"insecure_skip_verify,omitempty"`
 }
@@ -98,7 +132,7 @@ func (c Config) printable() printed {
 	}
 	hide(&c.Password)
 	hide(&c.Token)
-	if holdsUser(c.Address) {
+	if strings.Contains(c.Address, "@") { // which may be no proper URL
 		c.Address = "(hidden)"
 	}
 	return printed(c)
@@ -106,6 +140,7 @@ func (c Config) printable() printed {
 
 // withDefaults returns c with a value in each field that has a default and no environment variable.
 func (c Config) withDefaults() Config {
+	c.Stale = c.Stale || c.MaxStale > 0
 	c.Wait = cmp.Or(c.Wait, DefaultWait)
 	c.Timeout = cmp.Or(c.Timeout, DefaultTimeout)
 	c.TTL = cmp.Or(c.TTL, DefaultTTL)
@@ -129,7 +164,25 @@ func (c Config) check() error {
 	if c.Username == "" && c.Password != "" {
 		fail("Username", `""`, "is required beside a password")
 	}
-	if c.Stale && c.Consistent {
+	if c.Token != "" && c.TokenFile != "" {
+		fail("Token and TokenFile (token, token-file)", "both", "are set, and exclude each other")
+	}
+	if c.TLS.CAFile != "" && c.TLS.CAPath != "" {
+		fail("TLS.CAFile and TLS.CAPath (ca-file, ca-path)", "both", "are set, and exclude each other")
+	}
+	if (c.TLS.CertFile == "") != (c.TLS.KeyFile == "") {
+		fail("TLS.CertFile and TLS.KeyFile (cert-file, key-file)", "one", "is set, and each needs the other")
+	}
+	if c.Peer != "" && c.Datacenter != "" {
+		fail("Peer and Datacenter (peer, dc)", "both", "are set, and exclude each other")
+	}
+	if c.MaxStale < 0 {
+		fail("MaxStale (stale)", c.MaxStale, "is negative")
+	}
+	if c.Rate < 0 {
+		fail("Rate (rate)", c.Rate, "is negative; 0 is no bound")
+	}
+	if (c.Stale || c.MaxStale > 0) && c.Consistent {
 		fail("Stale and Consistent (stale, consistent)", true, "exclude each other")
 	}
 	if c.Limit < 0 {

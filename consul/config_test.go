@@ -16,8 +16,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/hashicorp/consul/api"
-
 	"github.com/rollcall-go/rollcall/registry"
 )
 
@@ -46,7 +44,20 @@ func TestConfigRefusals(t *testing.T) {
 		{Config{Address: "host:0"}, []string{"Address", `"host:0"`, "1 to 65535"}},
 		{Config{Address: "host:70000"}, []string{"Address", "1 to 65535"}},
 		{Config{Address: "::1"}, []string{"Address", "brackets"}},
-		{Config{Address: "unix:///run/consul.sock"}, []string{"Address", "scheme"}},
+		{Config{Address: "grpc://host"}, []string{"Address", "scheme"}},
+		{Config{Address: "unix://run/consul.sock"}, []string{"Address", "absolute"}},
+		{Config{Address: "unix:///run/consul.sock", Scheme: "https"}, []string{"Address", "TLS"}},
+		{Config{Address: "a:1,b:x,c:y"}, []string{"Address", `"b:x"`, `"c:y"`}},
+		{Config{Address: "a,a:8500"}, []string{"Address", `"a:8500"`, "twice"}},
+		{Config{Address: "u:s3c,ret@h"}, []string{"Address", "not shown", "user"}},
+		{Config{Address: "a,"}, []string{"Address", "empty"}},
+		{Config{Address: "http://a,https://b", Scheme: "http"}, []string{"Address", `"https://b"`, "Scheme"}},
+		{Config{Token: "s3cret", TokenFile: "/no/such/file"}, []string{"Token and TokenFile"}},
+		{Config{TokenFile: "/no/such/file"}, []string{"TokenFile", "/no/such/file"}},
+		{Config{TLS: TLS{CAFile: "a", CAPath: "b"}}, []string{"TLS.CAFile and TLS.CAPath"}},
+		{Config{TLS: TLS{CertFile: "a"}}, []string{"TLS.CertFile and TLS.KeyFile"}},
+		{Config{TLS: TLS{CertFile: "/no/such/cert", KeyFile: "/no/such/key"}}, []string{"/no/such/cert"}},
+		{Config{Peer: "p", Datacenter: "d"}, []string{"Peer and Datacenter"}},
 		{Config{Address: "https://host", Scheme: "http"}, []string{"Address", "Scheme"}},
 		{Config{Address: "host:8500?dc=x"}, []string{"Address"}},
 		{Config{Address: "http://"}, []string{"Address"}},
@@ -54,6 +65,9 @@ func TestConfigRefusals(t *testing.T) {
 		{Config{Password: "s3cret"}, []string{"Username"}},
 		{Config{Token: "s3cret\n"}, []string{"Token", "control character"}},
 		{Config{Stale: true, Consistent: true}, []string{"Stale", "Consistent"}},
+		{Config{MaxStale: time.Second, Consistent: true}, []string{"Stale", "Consistent"}},
+		{Config{MaxStale: -1}, []string{"MaxStale", "-1ns"}},
+		{Config{Rate: -1}, []string{"Rate", "-1"}},
 		{Config{Limit: -1}, []string{"Limit", "-1"}},
 		{Config{Wait: time.Millisecond}, []string{"Wait", "1ms"}},
 		{Config{Wait: time.Hour}, []string{"Wait", "1h0m0s", "10m0s"}},
@@ -95,17 +109,25 @@ func TestConfigAddresses(t *testing.T) {
 		{env: "e:2", ssl: "true", location: "e:2", scheme: "https"},
 		{config: Config{Scheme: "http"}, env: "e:2", ssl: "true", location: "e:2", scheme: "http"},
 		{config: Config{Address: "h:1"}, env: "e:2", location: "h:1", scheme: "http"},
+		{config: Config{Address: "h:1, [::1],https://s"}, env: "e:2", location: "h:1 [::1]:8500 s:443", scheme: "http"},
+		{config: Config{Address: "h:1,i:1"}, location: "h:1 i:1", scheme: "http"},
+		{config: Config{Address: "unix:///run/consul.sock"}, location: "unix:///run/consul.sock", scheme: "http"},
+		{env: "unix:///run/consul.sock", ssl: "true", location: "unix:///run/consul.sock", scheme: "http"},
 	} {
 		clearEnvironment(t)
 		t.Setenv("CONSUL_HTTP_ADDR", c.env)
 		t.Setenv("CONSUL_HTTP_SSL", c.ssl)
-		s, _, err := resolve(c.config, &http.Transport{})
+		_, places, _, err := resolve(c.config)
 		if err != nil {
 			t.Errorf("%+v: %v", c, err)
 			continue
 		}
-		if a, err := parseAddress(c.config, api.DefaultConfig()); err != nil || s.location != c.location || a.scheme != c.scheme {
-			t.Errorf("%+v: it is %s://%s, %v", c, a.scheme, s.location, err)
+		var locations []string
+		for _, a := range places {
+			locations = append(locations, a.location())
+		}
+		if got := strings.Join(locations, " "); got != c.location || places[0].scheme != c.scheme {
+			t.Errorf("%+v: it is %s://%s", c, places[0].scheme, got)
 		}
 	}
 }
@@ -119,7 +141,7 @@ func TestEnvironmentRefusals(t *testing.T) {
 		_, err := New(Config{})
 		want := name
 		if strings.HasPrefix(value, "/") {
-			want = value // consul/api reads it
+			want = value
 		}
 		wantRefusal(t, err, want)
 	}
@@ -137,14 +159,17 @@ func TestWhatIsSent(t *testing.T) {
 		token, user, pw string
 		query           string
 	}{
-		"nothing":         {query: "index=7&passing=1&wait=60000ms"},
-		"config":          {config: Config{Token: "t", Username: "u", Password: "p"}, token: "t", user: "u", pw: "p", query: "index=7&passing=1&wait=60000ms"},
-		"environment":     {env: map[string]string{"CONSUL_HTTP_TOKEN": "e", "CONSUL_HTTP_AUTH": "u:p"}, token: "e", user: "u", pw: "p", query: "index=7&passing=1&wait=60000ms"},
-		"token file":      {env: map[string]string{"CONSUL_HTTP_TOKEN": "e", "CONSUL_HTTP_TOKEN_FILE": file}, token: "from-file", query: "index=7&passing=1&wait=60000ms"},
-		"config wins":     {config: Config{Token: "e"}, env: map[string]string{"CONSUL_HTTP_TOKEN": "e", "CONSUL_HTTP_TOKEN_FILE": file}, token: "e", query: "index=7&passing=1&wait=60000ms"},
-		"reading":         {config: Config{Datacenter: "dc2", Near: "_agent", Stale: true, Wait: time.Second}, query: "dc=dc2&index=7&near=_agent&passing=1&stale=&wait=1000ms"},
-		"consistent":      {config: Config{Consistent: true}, query: "consistent=&index=7&passing=1&wait=60000ms"},
-		"path of a proxy": {config: Config{Address: "/prefix"}, query: "index=7&passing=1&wait=60000ms"},
+		"nothing":                    {query: "index=7&passing=1&wait=60000ms"},
+		"config":                     {config: Config{Token: "t", Username: "u", Password: "p"}, token: "t", user: "u", pw: "p", query: "index=7&passing=1&wait=60000ms"},
+		"environment":                {env: map[string]string{"CONSUL_HTTP_TOKEN": "e", "CONSUL_HTTP_AUTH": "u:p"}, token: "e", user: "u", pw: "p", query: "index=7&passing=1&wait=60000ms"},
+		"token file":                 {env: map[string]string{"CONSUL_HTTP_TOKEN": "e", "CONSUL_HTTP_TOKEN_FILE": file}, token: "from-file", query: "index=7&passing=1&wait=60000ms"},
+		"config wins":                {config: Config{Token: "e"}, env: map[string]string{"CONSUL_HTTP_TOKEN": "e", "CONSUL_HTTP_TOKEN_FILE": file}, token: "e", query: "index=7&passing=1&wait=60000ms"},
+		"token file of config":       {config: Config{TokenFile: file}, env: map[string]string{"CONSUL_HTTP_TOKEN": "e"}, token: "from-file", query: "index=7&passing=1&wait=60000ms"},
+		"tenancy":                    {config: Config{Peer: "p", Namespace: "n", Partition: "a"}, query: "index=7&ns=n&partition=a&passing=1&peer=p&wait=60000ms"},
+		"tenancy of the environment": {env: map[string]string{"CONSUL_NAMESPACE": "n", "CONSUL_PARTITION": "a"}, query: "index=7&ns=n&partition=a&passing=1&wait=60000ms"},
+		"reading":                    {config: Config{Datacenter: "dc2", Near: "_agent", Stale: true, Wait: time.Second}, query: "dc=dc2&index=7&near=_agent&passing=1&stale=&wait=1000ms"},
+		"consistent":                 {config: Config{Consistent: true}, query: "consistent=&index=7&merge-central-config=&passing=1&wait=60000ms"},
+		"path of a proxy":            {config: Config{Address: "/prefix"}, query: "index=7&passing=1&wait=60000ms"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			clearEnvironment(t)
@@ -192,6 +217,15 @@ func TestOpen(t *testing.T) {
 	if c != want {
 		t.Errorf("got  %+v\nwant %+v", printed(c), printed(want))
 	}
+	c, err = parseURL(parse(t, "consul://a:1,b:2/?address=[::1]:3&address=unix:///run/consul.sock&token-file=t&ca-path=p&cert-file=c&key-file=k&server-name=n"+
+		"&filter=a+%3D%3D+b&connect=true&rate=7&stale=10s&peer=east&namespace=ns&partition=part"))
+	want = Config{
+		Address: "a:1,b:2,[::1]:3,unix:///run/consul.sock", TokenFile: "t",
+		TLS: TLS{CAPath: "p", CertFile: "c", KeyFile: "k", ServerName: "n"}, Filter: "a == b", Connect: true, Rate: 7, MaxStale: 10 * time.Second, Peer: "east", Namespace: "ns", Partition: "part",
+	}
+	if err != nil || c != want {
+		t.Errorf("got  %+v, %v\nwant %+v", printed(c), err, printed(want))
+	}
 	r, err := Open(context.Background(), parse(t, "consul:///?tls=false"))
 	if err != nil {
 		t.Fatal(err)
@@ -211,6 +245,8 @@ func TestOpenRefusals(t *testing.T) {
 		"consul:h:8500":                   {"two slashes"},
 		"consul://:p4ss@h/":               {"user"},
 		"consul://h/?wait=soon":           {`"wait"`, `"soon"`},
+		"consul://h/?stale=often":         {`"stale"`, `"often"`, "10s"},
+		"consul://h/?stale=-1s":           {`"stale"`, `"-1s"`},
 		"consul://h/?ttl=1s&token=s3cret": {"ttl", "3s"},
 		"consul://h/?deregister-after=1s": {"deregister-after", "1m"},
 		"consul://h/?token=a&token=b":     {`"token"`, "more than once"},
@@ -231,7 +267,7 @@ func TestNoSecretIsPrinted(t *testing.T) {
 	_, err := New(c)
 	for _, text := range []string{
 		fmt.Sprint(c), fmt.Sprintf("%v", &c), fmt.Sprintf("%+v", c), fmt.Sprintf("%#v", c), c.String(), log.String(), err.Error(),
-		fmt.Sprint(Config{Address: "user:s3cret@h"}), fmt.Sprintf("%+v", struct{ C Config }{c}),
+		fmt.Sprint(Config{Address: "user:s3cret@h"}), fmt.Sprint(Config{Address: "h,user:s3cret@h"}), fmt.Sprintf("%+v", struct{ C Config }{c}),
 	} {
 		if strings.Contains(text, "s3cret") {
 			t.Errorf("it shows the secret: %s", text)

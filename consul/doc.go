@@ -8,23 +8,31 @@
 // from the environment variable that Consul's own tools read, and then from the default.
 //
 //	field                  URL parameter      environment              default         unit
-//	Address                (the host)         CONSUL_HTTP_ADDR         127.0.0.1:8500  host:port or http(s)://host:port
+//	Address                (the hosts),       CONSUL_HTTP_ADDR         127.0.0.1:8500  host:port, http(s)://host:port, unix:///path;
+//	                       address                                                     several with commas between them
 //	Scheme                 tls                CONSUL_HTTP_SSL          http            http, https (tls: true, false)
 //	Username, Password     (the user part)    CONSUL_HTTP_AUTH         none            text (environment: user:password)
-//	Token                  token              CONSUL_HTTP_TOKEN_FILE,  none            text (or a file with it)
-//	                                          CONSUL_HTTP_TOKEN
+//	Token                  token              CONSUL_HTTP_TOKEN        none            text
+//	TokenFile              token-file         CONSUL_HTTP_TOKEN_FILE   none            file (it wins over CONSUL_HTTP_TOKEN)
 //	TLS.CAFile             ca-file            CONSUL_CACERT            the system's    PEM file
-//	(none)                 (none)             CONSUL_CAPATH            none            folder of PEM files
-//	(none)                 (none)             CONSUL_CLIENT_CERT,      none            PEM files
-//	                                          CONSUL_CLIENT_KEY
-//	(none)                 (none)             CONSUL_TLS_SERVER_NAME   the host        host name
+//	TLS.CAPath             ca-path            CONSUL_CAPATH            none            folder of PEM files
+//	TLS.CertFile           cert-file          CONSUL_CLIENT_CERT       none            PEM file
+//	TLS.KeyFile            key-file           CONSUL_CLIENT_KEY        none            PEM file
+//	TLS.ServerName         server-name        CONSUL_TLS_SERVER_NAME   the host        host name
 //	TLS.InsecureSkipVerify insecure           CONSUL_HTTP_SSL_VERIFY   false           true, false (environment: the opposite)
+//	Namespace              namespace          CONSUL_NAMESPACE         the token's     name (Enterprise)
+//	Partition              partition          CONSUL_PARTITION         the agent's     name (Enterprise)
 //	Datacenter             dc                 (none)                   the agent's     name
+//	Peer                   peer               (none)                   none            name
 //	Near                   near               (none)                   none            node name or _agent
 //	Limit                  limit              (none)                   0, all          instances
+//	Filter                 filter             (none)                   none            expression of Consul
+//	Connect                connect            (none)                   false           true, false
 //	Stale                  stale              (none)                   false           true, false
+//	MaxStale               stale              (none)                   0, no bound     duration
 //	Consistent             consistent         (none)                   false           true, false
 //	Wait                   wait               (none)                   60s             duration, 1s to 10m
+//	Rate                   rate               (none)                   0, no bound     reads a second, of all watches together
 //	Timeout                timeout            (none)                   12s             duration
 //	TTL                    ttl                (none)                   15s             duration, 3s at the least
 //	DeregisterAfter        deregister-after   (none)                   1m              duration, 1m at the least
@@ -32,7 +40,22 @@
 //	Options.Linger         linger             (none)                   30s             duration
 //
 // The other Options have no URL parameter. Durations are written as in Go, such as 90s; in a JSON file they are
-// nanoseconds. CONSUL_NAMESPACE and CONSUL_PARTITION are passed on too, and refused by a Consul that has neither.
+// nanoseconds. Namespace and partition are passed on, and refused with the server's words by a Consul that has neither.
+//
+// # Several agents
+//
+// Of several agents one is in use, the first one to begin with. It is the next one's turn when a call fails in a way that is
+// the agent's own: it cannot be reached, breaks off, does not answer in time, or says 502, 503, 504, or that it has no servers
+// or no leader. One that takes calls and answers none is found out within some 4 s by a probe of GET /v1/status/leader, which is
+// made while calls are in flight and there is another agent: after 1 s, and then each 5 s. An agent that comes back is
+// used again when its turn comes round.
+//
+// A watch that goes on at another agent starts at index 0 there. A call that could not be dialled goes on at once; any other
+// fails, and is made again at the next agent as after every failure.
+//
+// An announcement belongs to the agent that it was made at, and stays there for as long as that answers. Then it is made at the
+// agent in use, under the node of that agent. What is left at the first one has the same ID: it leaves the sets when its TTL
+// ends, it is removed there by the program as soon as that agent answers again, and by Consul after DeregisterAfter.
 //
 // # What an announcement looks like
 //
@@ -54,6 +77,12 @@
 // Entries that others wrote are read as they are: the ID is Consul's, without the name of the service and a colon where it
 // begins so, metadata is the meta, version and zone are taken from the keys of that name, and the address is the node's
 // where the service has none.
+//
+// # What Consul selects
+//
+// The tags of a query are parameters of its reads, and its version and metadata an expression beside Filter, so that Consul leaves
+// out what nobody wants. It does so with entries of this package. Those that others wrote, and those with an overflow, all
+// come and are selected here, since their version and metadata need not stand where an expression would look.
 //
 // # What is believed
 //

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/hashicorp/consul/api"
@@ -12,11 +13,13 @@ import (
 	"github.com/rollcall-go/rollcall/registry"
 )
 
-// driver is the registry.Driver of one agent.
+// driver is the registry.Driver of one agent, or of several.
 type driver struct {
-	client   *api.Client
+	client   *api.Client // of agent
 	settings *settings
-	end      func() // of the transport
+	agent    *agent // which calls go to
+	agents   *agents
+	rate     *rate
 }
 
 var (
@@ -24,43 +27,65 @@ var (
 	_ registry.Locator = (*driver)(nil)
 )
 
-// String names the agent and the datacenter.
+// String names the agents and the datacenter.
 func (d *driver) String() string {
 	if d.settings.Datacenter == "" {
-		return "consul " + d.settings.location
+		return d.agents.name()
 	}
-	return "consul " + d.settings.location + " " + d.settings.Datacenter
+	return d.agents.name() + " " + d.settings.Datacenter
 }
 
 // Locate implements [registry.Locator].
-func (d *driver) Locate() string { return d.settings.location }
+func (d *driver) Locate() string {
+	location := d.agents.inUse().location
+	if strings.HasPrefix(location, unixScheme) {
+		return "127.0.0.1:8500" // a socket is on this host, as that is
+	}
+	return location
+}
 
 // Announce implements [registry.Driver].
 func (d *driver) Announce(ctx context.Context, in *registry.Instance) (registry.Lease, error) {
-	l := &lease{
-		d:         d,
-		serviceID: serviceID(in.Service, in.ID),
-		owner:     rand.Text(),
-		beating:   make(chan struct{}, 1),
-		released:  make(chan struct{}),
-	}
-	if err := l.write(ctx, in); err != nil {
+	var l *lease
+	err := d.anywhere(func(d *driver) error {
+		l = &lease{
+			d:         d,
+			serviceID: serviceID(in.Service, in.ID),
+			owner:     rand.Text(),
+			beating:   make(chan struct{}, 1),
+			writing:   make(chan struct{}, 1),
+			released:  make(chan struct{}),
+		}
+		return l.write(ctx, in)
+	})
+	if err != nil {
 		return nil, err
 	}
 	return l, nil
 }
 
 // Follow implements [registry.Driver].
-func (d *driver) Follow(q registry.Query) registry.Source { return &source{d: d, query: q} }
+func (d *driver) Follow(q registry.Query) registry.Source {
+	s := &source{d: d, query: q}
+	if d.settings.Connect {
+		s.last.decodeEntry = decodeProxy
+	}
+	return s
+}
 
 // Services implements [registry.Driver].
 func (d *driver) Services(ctx context.Context) ([]string, error) {
 	const what = "list services"
 	var names map[string][]string
 	var meta *api.QueryMeta
-	err := d.call(ctx, what, d.settings.Timeout, func(ctx context.Context) (err error) {
-		names, meta, err = d.client.Catalog().Services(d.readOptions(ctx))
-		return err
+	err := d.anywhere(func(d *driver) error {
+		if err := d.rate.wait(ctx); err != nil {
+			return err
+		}
+		return d.call(ctx, what, d.settings.Timeout, func(ctx context.Context) (err error) {
+			names, meta, err = d.client.Catalog().Services(d.readOptions(ctx))
+			return err
+		})
 	})
 	switch {
 	case err != nil:
@@ -75,7 +100,7 @@ func (d *driver) Services(ctx context.Context) ([]string, error) {
 
 // Close implements [registry.Driver].
 func (d *driver) Close() error {
-	d.end()
+	d.agents.close()
 	return nil
 }
 
@@ -83,19 +108,23 @@ func (d *driver) Close() error {
 func (d *driver) call(ctx context.Context, what string, limit time.Duration, f func(context.Context) error) error {
 	limited, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	return d.classify(ctx, what, limit, f(limited))
+	limited, end := d.agents.enter(limited, d.agent)
+	defer end()
+	err := d.classify(ctx, what, limit, f(limited))
+	d.agents.judge(d.agent, err, d.settings.Datacenter != "" || d.settings.Peer != "")
+	return err
 }
 
-// agentOptions are those of a call that concerns the agent alone. The token goes with each call, since consul/api prefers
-// a token file of the environment to a token that is equal to that of the environment.
+// agentOptions are those of a call that concerns the agent alone. The token goes with each call, since it may change, and since
+// consul/api prefers a token file of the environment to a token that is equal to that of the environment.
 func (d *driver) agentOptions(ctx context.Context) *api.QueryOptions {
-	return (&api.QueryOptions{Token: d.settings.Token}).WithContext(ctx)
+	return (&api.QueryOptions{Token: d.settings.token.now()}).WithContext(ctx)
 }
 
 // readOptions are those of a read of the catalog.
 func (d *driver) readOptions(ctx context.Context) *api.QueryOptions {
 	o := d.agentOptions(ctx)
-	o.Datacenter = d.settings.Datacenter
+	o.Datacenter, o.Peer = d.settings.Datacenter, d.settings.Peer
 	o.AllowStale = d.settings.Stale
 	o.RequireConsistent = d.settings.Consistent
 	return o

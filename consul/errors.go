@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"net/url"
 	"strings"
@@ -19,7 +20,9 @@ import (
 type callError struct {
 	kind error
 	code int // of the HTTP answer, 0 where there was none
-	text string
+	// unreached says that there was no connection to make the call over, so that nobody has seen anything of it.
+	unreached bool
+	text      string
 }
 
 func (e *callError) Error() string { return e.kind.Error() + ": " + e.text }
@@ -30,6 +33,9 @@ func isGone(err error) bool {
 	var e *callError
 	return errors.As(err, &e) && e.code == http.StatusNotFound
 }
+
+// badFilter is how Consul begins to say what is wrong with a filter expression, under status 500.
+const badFilter = "Failed to create boolean expression evaluator"
 
 // maxWords bounds what an error quotes of an answer, which may be a whole page of a proxy.
 const maxWords = 300
@@ -46,6 +52,8 @@ func (d *driver) classify(ctx context.Context, what string, limit time.Duration,
 	e := &callError{kind: registry.ErrUnavailable, text: err.Error()}
 	var status api.StatusError
 	var u *url.Error
+	var op *net.OpError
+	e.unreached = errors.As(err, &op) && op.Op == "dial"
 	switch {
 	case errors.As(err, &status):
 		e.code = status.Code
@@ -55,6 +63,11 @@ func (d *driver) classify(ctx context.Context, what string, limit time.Duration,
 			e.kind = registry.ErrInvalid
 		case http.StatusUnauthorized, http.StatusForbidden:
 			e.kind = registry.ErrDenied
+		case http.StatusInternalServerError:
+			if d.settings.Filter != "" && strings.Contains(status.Body, badFilter) {
+				e.kind = registry.ErrInvalid
+				e.text = "Filter (filter): " + e.text
+			}
 		}
 	case errors.Is(err, context.DeadlineExceeded):
 		e.text = fmt.Sprintf("no answer within %v", limit)

@@ -36,6 +36,9 @@ type lease struct {
 	status  registry.Status // what the check is to be; written by Announce and Update alone, with beating
 	settled bool            // the checks are as status has it; used by Announce and Update alone
 
+	writing chan struct{} // holds a token while the entry is registered or removed
+	written written       // guarded by writing
+
 	seen      atomic.Int64 // when Keep last saw its entry, as time.Time.UnixNano
 	releasing atomic.Bool  // the entry may be gone because Release took it
 	released  chan struct{}
@@ -77,10 +80,12 @@ func (l *lease) write(ctx context.Context, in *registry.Instance) error {
 
 // register writes the entry.
 func (l *lease) register(ctx context.Context, service *api.AgentServiceRegistration) error {
-	// Not with replace-existing-checks, which would delete an operator's maintenance.
-	return l.d.call(ctx, "register "+l.serviceID, l.d.settings.Timeout, func(ctx context.Context) error {
-		return l.d.client.Agent().ServiceRegisterOpts(service, api.ServiceRegisterOpts{Token: l.d.settings.Token}.WithContext(ctx))
-	})
+	if err := l.lock(ctx); err != nil {
+		return err
+	}
+	defer l.unlock()
+	l.d.agents.left(l.serviceID, l.d.agent, l.owner)
+	return l.put(ctx, service)
 }
 
 // settle brings the checks of the entry, which were as given before, to status s.
@@ -169,6 +174,8 @@ func (l *lease) Keep(ctx context.Context) error {
 	var work sync.WaitGroup
 	work.Go(func() { ends <- l.heartbeats(both) })
 	work.Go(func() { ends <- l.guard(both) })
+	work.Go(func() { l.followToken(both) })
+	work.Go(func() { l.clearElsewhere(both) })
 	var err error
 	select {
 	case err = <-ends:
@@ -301,6 +308,20 @@ func (l *lease) Update(ctx context.Context, in *registry.Instance) error {
 // Release implements [registry.Lease].
 func (l *lease) Release(ctx context.Context) error {
 	l.releasing.Store(true)
+	if err := l.remove(ctx); err != nil {
+		return err
+	}
+	l.once.Do(func() { close(l.released) })
+	l.clearBriefly(ctx)
+	return nil
+}
+
+// remove takes the entry away where it is still this lease's.
+func (l *lease) remove(ctx context.Context) error {
+	if err := l.lock(ctx); err != nil {
+		return err
+	}
+	defer l.unlock()
 	entry, _, err := l.read(ctx, "")
 	if err == nil && l.mine(entry) == nil {
 		err = l.d.call(ctx, "deregister "+l.serviceID, l.d.settings.Timeout, func(ctx context.Context) error {
@@ -310,7 +331,7 @@ func (l *lease) Release(ctx context.Context) error {
 	if err != nil && !isGone(err) {
 		return err
 	}
-	l.once.Do(func() { close(l.released) })
+	l.d.agents.forget(l.serviceID, l.d.agent)
 	return nil
 }
 

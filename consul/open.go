@@ -6,6 +6,9 @@ import (
 	"fmt"
 	"net"
 	"net/url"
+	"strconv"
+	"strings"
+	"time"
 
 	"github.com/rollcall-go/rollcall/internal/urlparam"
 	"github.com/rollcall-go/rollcall/registry"
@@ -26,20 +29,38 @@ func New(c Config) (*registry.Registry, error) {
 func newDriver(c Config) (*driver, error) { return dialWith(newDialer(), c) }
 
 func dialWith(dialer *net.Dialer, c Config) (*driver, error) {
-	transport, end := newTransport(dialer)
-	s, client, err := resolve(c, transport)
+	s, places, common, err := resolve(c)
 	if err != nil {
-		end()
 		return nil, err
 	}
-	return &driver{client: client, settings: s, end: end}, nil
+	certs, err := readCertificates(common.TLSConfig)
+	if err != nil {
+		return nil, fmt.Errorf("%w: consul: TLS: %w", registry.ErrInvalid, err)
+	}
+	if len(places) > 1 {
+		dialer.Timeout = dialTimeoutOfSeveral
+	}
+	var all []*agent
+	for _, place := range places {
+		a, err := connect(place, common, certs, dialer)
+		if err != nil {
+			for _, a := range all {
+				a.end()
+			}
+			return nil, err
+		}
+		all = append(all, a)
+	}
+	s.location = all[0].location
+	return &driver{client: all[0].client, settings: s, agent: all[0], agents: newAgents(all), rate: newRate(s.Rate)}, nil
 }
 
 // Open is [New] by URL, for [registry.Openers]:
 //
-//	consul://[user:password@]host:port/?parameter=value&…
+//	consul://[user:password@]host:port,host2:port/?parameter=value&…
 //
-// The parameters are in the table above; without a host it is the agent that New uses. It does not block, and ctx does not
+// The parameters are in the table above; without a host it is the agent that New uses. An IPv6 address among several hosts, and
+// a Unix socket, has to be an address parameter, as the syntax of URLs has it. It does not block, and ctx does not
 // matter. The caller closes the result. The error wraps [registry.ErrInvalid], and names each part of u and each
 // parameter that is unknown or cannot be used, but no secret.
 func Open(_ context.Context, u *url.URL) (*registry.Registry, error) {
@@ -51,20 +72,38 @@ func Open(_ context.Context, u *url.URL) (*registry.Registry, error) {
 }
 
 func parseURL(u *url.URL) (Config, error) {
-	c := Config{Address: u.Host, Username: u.User.Username()}
+	c := Config{Username: u.User.Username()}
 	c.Password, _ = u.User.Password()
 	p := urlparam.Parse(u.RawQuery)
+	var addresses []string
+	if u.Host != "" {
+		addresses = append(addresses, u.Host)
+	}
+	p.Strings("address", &addresses)
+	c.Address = strings.Join(addresses, ",")
 	p.String("token", &c.Token)
+	p.String("token-file", &c.TokenFile)
 	p.String("dc", &c.Datacenter)
 	p.String("near", &c.Near)
 	p.Int("limit", &c.Limit)
-	p.Bool("stale", &c.Stale)
+	p.String("filter", &c.Filter)
+	p.Bool("connect", &c.Connect)
+	p.Int("rate", &c.Rate)
+	var stale string
+	p.String("stale", &stale)
 	p.Bool("consistent", &c.Consistent)
 	p.Duration("wait", &c.Wait)
 	p.Duration("timeout", &c.Timeout)
 	p.Duration("ttl", &c.TTL)
 	p.Duration("deregister-after", &c.DeregisterAfter)
+	p.String("peer", &c.Peer)
+	p.String("namespace", &c.Namespace)
+	p.String("partition", &c.Partition)
 	p.String("ca-file", &c.TLS.CAFile)
+	p.String("ca-path", &c.TLS.CAPath)
+	p.String("cert-file", &c.TLS.CertFile)
+	p.String("key-file", &c.TLS.KeyFile)
+	p.String("server-name", &c.TLS.ServerName)
 	p.Bool("insecure", &c.TLS.InsecureSkipVerify)
 	p.Options(&c.Options)
 	var tls bool
@@ -76,6 +115,11 @@ func parseURL(u *url.URL) (Config, error) {
 	errs := []error{p.Err()}
 	refuse := func(part, why string) {
 		errs = append(errs, fmt.Errorf("%w: URL: %s %s", registry.ErrInvalid, part, why))
+	}
+	if yes, err := strconv.ParseBool(stale); err == nil {
+		c.Stale = yes
+	} else if c.MaxStale, err = time.ParseDuration(stale); stale != "" && (err != nil || c.MaxStale <= 0) {
+		refuse(fmt.Sprintf("parameter \"stale\": %q", stale), "is neither true nor false nor a duration such as 10s")
 	}
 	if u.Opaque != "" {
 		refuse("the host", "must stand after two slashes: consul://host:port")

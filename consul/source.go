@@ -3,7 +3,9 @@ package consul
 import (
 	"context"
 	"fmt"
+	"net/http"
 	"strconv"
+	"time"
 
 	"github.com/rollcall-go/rollcall/registry"
 )
@@ -14,7 +16,7 @@ import (
 // not know: see the package comment. What such a read says is therefore believed only where it cannot be wrong, and a read
 // without an index decides otherwise, since that one fails where it should.
 type source struct {
-	d     *driver
+	d     *driver // its calls go to the agent that was read last, whose index it is
 	query registry.Query
 
 	index uint64     // where the next read waits from; 0 where it must not wait
@@ -23,12 +25,19 @@ type source struct {
 }
 
 // Next implements [registry.Source].
-func (s *source) Next(ctx context.Context) ([]*registry.Instance, error) {
-	set, err := s.next(ctx)
+func (s *source) Next(ctx context.Context) (set []*registry.Instance, err error) {
+	err = s.d.anywhere(func(d *driver) error {
+		if s.d.agent != d.agent {
+			s.d, s.index = d, 0
+		}
+		if set, err = s.next(ctx); err != nil {
+			// The index says nothing about the state of whoever answers next: one that is too high would make it wait for
+			// changes that it has long had.
+			s.index = 0
+		}
+		return err
+	})
 	if err != nil {
-		// The index says nothing about the state of whoever answers next: one that is too high would make it wait for
-		// changes that it has long had.
-		s.index = 0
 		return nil, err
 	}
 	s.size = len(set)
@@ -92,6 +101,9 @@ func (s *source) what() string { return "read service " + s.query.Service }
 
 // read makes one read of the set. With an index it waits until there is a higher one.
 func (s *source) read(ctx context.Context, index uint64, stale bool) ([]*registry.Instance, uint64, error) {
+	if err := s.d.rate.wait(ctx); err != nil {
+		return nil, 0, err
+	}
 	conf := s.d.settings
 	limit := conf.Timeout
 	if index > 0 {
@@ -103,10 +115,18 @@ func (s *source) read(ctx context.Context, index uint64, stale bool) ([]*registr
 		o := s.d.readOptions(captured(ctx, &got))
 		o.AllowStale = stale
 		o.Near = conf.Near
+		o.Filter = filter(conf.Filter, s.query)
 		if index > 0 {
 			o.WaitIndex, o.WaitTime = index, conf.Wait
+			// This is what makes an agent ask its servers. In its stream it has neither of the two.
+			o.MergeCentralConfig = conf.Consistent || conf.MaxStale > 0
 		}
-		_, _, err := s.d.client.Health().ServiceMultipleTags(s.query.Service, s.query.Tags, !s.query.AnyStatus, o)
+		health := s.d.client.Health()
+		ask := health.ServiceMultipleTags
+		if conf.Connect {
+			ask = health.ConnectMultipleTags
+		}
+		_, _, err := ask(s.query.Service, s.query.Tags, !s.query.AnyStatus, o)
 		return err
 	})
 	if err != nil {
@@ -115,6 +135,10 @@ func (s *source) read(ctx context.Context, index uint64, stale bool) ([]*registr
 	}
 	if got.header.Get("X-Consul-Results-Filtered-By-ACLs") == "true" {
 		return nil, 0, s.d.filtered(s.what())
+	}
+	if stale && tooOld(got.header, conf.MaxStale) {
+		s.last.spare = got.body
+		return s.read(ctx, 0, false)
 	}
 	set, err := s.last.update(got.body)
 	if err != nil {
@@ -126,16 +150,34 @@ func (s *source) read(ctx context.Context, index uint64, stale bool) ([]*registr
 	return s.nearest(set), index, nil
 }
 
-// nearest cuts set, which is in the order of distance, to the limit. What the query does not select must not count.
+// tooOld reports whether an answer is older than bound, which is in force where it is above 0, or does not say.
+func tooOld(h http.Header, bound time.Duration) bool {
+	if bound == 0 {
+		return false
+	}
+	ms, err := strconv.ParseUint(h.Get("X-Consul-LastContact"), 10, 32)
+	return err != nil || time.Duration(ms)*time.Millisecond > bound
+}
+
+// nearest cuts set, which is in the order of distance, to the limit. What the query does not select must not count, nor what
+// does not pass: a limit is for those that can be used.
 func (s *source) nearest(set []*registry.Instance) []*registry.Instance {
 	limit := s.d.settings.Limit
 	if limit == 0 {
 		return set
 	}
 	cut := make([]*registry.Instance, 0, min(limit, len(set))) // set is the memory of the last answer
+	usable := 0
 	for _, in := range set {
-		if len(cut) < limit && s.query.Matches(in) {
-			cut = append(cut, in)
+		if usable == limit {
+			break
+		}
+		if !s.query.Matches(in) {
+			continue
+		}
+		cut = append(cut, in)
+		if in.Status == registry.Passing {
+			usable++
 		}
 	}
 	return cut

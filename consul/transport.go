@@ -15,8 +15,10 @@ import (
 const (
 	dialTimeout      = 5 * time.Second
 	handshakeTimeout = 5 * time.Second
-	keepAlive        = 15 * time.Second // finds a dead peer in about a minute, however long a blocking query waits
-	idleTimeout      = 90 * time.Second
+	// dialTimeoutOfSeveral is for each of several agents: a call goes on at the next one after that.
+	dialTimeoutOfSeveral = 2 * time.Second
+	keepAlive            = 15 * time.Second // finds a dead peer in about a minute, however long a blocking query waits
+	idleTimeout          = 90 * time.Second
 	// maxIdle is above what a process has in use at once outside its blocking queries, so that a burst of calls does not
 	// dial each time. consul/api keeps one connection more than the machine has processors.
 	maxIdle = 32
@@ -29,16 +31,22 @@ func newDialer() *net.Dialer { return &net.Dialer{Timeout: dialTimeout, KeepAliv
 // newTransport returns a transport of one driver alone, and a function that ends it: connections that nobody uses are
 // closed, and dialling stops. net/http lets a dial go on after the call that wanted it has gone, thus life and not the
 // context of a call is what ends one.
-func newTransport(dialer *net.Dialer) (*http.Transport, func()) {
+func newTransport(dialer *net.Dialer, a address, certs *certificates) (*http.Transport, func()) {
 	life, end := context.WithCancel(context.Background())
+	dial := func(ctx context.Context, network, to string) (net.Conn, error) {
+		ctx, cancel := context.WithCancel(ctx)
+		defer cancel()
+		defer context.AfterFunc(life, cancel)()
+		if a.socket != "" {
+			network, to = "unix", a.socket
+		}
+		return dialer.DialContext(ctx, network, to)
+	}
 	t := &http.Transport{
-		Proxy: http.ProxyFromEnvironment,
-		DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
-			ctx, cancel := context.WithCancel(ctx)
-			defer cancel()
-			defer context.AfterFunc(life, cancel)()
-			return dialer.DialContext(ctx, network, address)
-		},
+		Proxy:               http.ProxyFromEnvironment,
+		DialContext:         dial,
+		DialTLSContext:      certs.dialer(dial),
+		TLSClientConfig:     certs.forProxy(),
 		TLSHandshakeTimeout: handshakeTimeout,
 		IdleConnTimeout:     idleTimeout,
 		MaxIdleConns:        maxIdle,
@@ -47,6 +55,9 @@ func newTransport(dialer *net.Dialer) (*http.Transport, func()) {
 		// queries on one connection, which then needs pings, since one that died silently would stop them all.
 		ForceAttemptHTTP2: true,
 		HTTP2:             &http.HTTP2Config{SendPingTimeout: keepAlive, PingTimeout: keepAlive},
+	}
+	if a.socket != "" {
+		t.Proxy = nil
 	}
 	return t, func() {
 		end()

@@ -13,7 +13,7 @@ import (
 // Announce implements [registry.Driver]. Each announcement has a lease of its own, so that nothing that happens to one
 // concerns another, and the lease tells whose an entry is.
 func (d *driver) Announce(ctx context.Context, in *registry.Instance) (registry.Lease, error) {
-	value, err := encode(in)
+	value, err := d.format.encode(in)
 	if err != nil {
 		return nil, err
 	}
@@ -33,7 +33,7 @@ func (d *driver) Announce(ctx context.Context, in *registry.Instance) (registry.
 		d.left.add(key, left...)
 		return nil, err
 	}
-	if l.revision, err = d.put(ctx, l, value); err != nil {
+	if err = l.put(ctx, value); err != nil {
 		if errors.Is(err, registry.ErrInvalid) || errors.Is(err, registry.ErrDenied) {
 			_ = d.revoke(ctx, key, l.id) // there will be no next attempt; otherwise it expires
 		} else {
@@ -55,6 +55,9 @@ func (d *driver) resume(ctx context.Context, key string, value []byte, left []le
 		return nil, nil
 	}
 	newest := left[len(left)-1]
+	if newest.unsure {
+		return nil, nil
+	}
 	var answer *pb.TxnResponse
 	err := d.call(ctx, "read "+key, func(ctx context.Context) (err error) {
 		answer, err = d.kv.Txn(ctx, &pb.TxnRequest{Compare: []*pb.Compare{
@@ -67,13 +70,8 @@ func (d *driver) resume(ctx context.Context, key string, value []byte, left []le
 		return nil, err
 	}
 	l := d.newLease(key, newest.id, newest.ttl)
-	l.revision, l.overdue = answer.Header.Revision, true
+	l.revision, l.known, l.overdue = answer.Header.Revision, answer.Header.Revision, true
 	return l, nil
-}
-
-// heldBy is the condition that the entry hangs on the lease.
-func heldBy(key string, id int64) *pb.Compare {
-	return &pb.Compare{Key: []byte(key), Target: pb.Compare_LEASE, Result: pb.Compare_EQUAL, TargetUnion: &pb.Compare_Lease{Lease: id}}
 }
 
 func without(all []leftover, id int64) (rest []leftover) {
@@ -95,20 +93,26 @@ func (d *driver) grant(ctx context.Context, key string) (*lease, error) {
 	if err != nil {
 		return nil, err
 	}
-	return d.newLease(key, answer.ID, time.Duration(answer.TTL)*time.Second), nil
+	l := d.newLease(key, answer.ID, time.Duration(answer.TTL)*time.Second)
+	l.known = answer.Header.Revision
+	return l, nil
 }
 
-// put writes the entry, whoever had it before, and returns the revision of that. Doing it twice is doing it once.
-func (d *driver) put(ctx context.Context, l *lease, value []byte) (int64, error) {
-	var answer *pb.PutResponse
-	err := d.call(ctx, "write "+l.key, func(ctx context.Context) (err error) {
-		answer, err = d.kv.Put(ctx, &pb.PutRequest{Key: []byte(l.key), Value: value, Lease: l.id})
-		return err
-	})
-	if err != nil {
-		return 0, err
+// put writes the entry, whoever had it before.
+func (l *lease) put(ctx context.Context, value []byte) error {
+	for {
+		revision, current, err := l.d.write(ctx, l.key, value, l.id, l.known)
+		switch {
+		case err != nil:
+			return err
+		case revision > 0:
+			l.revision, l.known = revision, revision
+			return nil
+		case current == nil:
+			return l.d.unavailable("write "+l.key, "etcd says that the entry was written since, and that there is none")
+		}
+		l.known = current.ModRevision // somebody was quicker by a moment: that is replaced as any other
 	}
-	return answer.Header.Revision, nil
 }
 
 // revoke ends a lease, and with it the entry where that hangs on it, in one step. It is no error where there is none.

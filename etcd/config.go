@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -20,7 +21,10 @@ type Config struct {
 	// Endpoints are the host:port of the members, such as "127.0.0.1:2379" or "[::1]:2379", or their URLs, such as
 	// "https://etcd-0.example.com:2379". The port is 2379 where there is none. Calls go to all of them in turn.
 	Endpoints []string `json:"endpoints,omitempty" yaml:"endpoints,omitempty"`
-	// Prefix begins every key. It ends in a slash, which is added where it is missing.
+	// Format is the form of the entries, ours or that of another framework: see the package documentation. Default:
+	// FormatRollcall.
+	Format string `json:"format,omitempty" yaml:"format,omitempty"`
+	// Prefix begins every key. It ends in a slash, which is added where it is missing. Default: that of the format.
 	Prefix string `json:"prefix,omitempty" yaml:"prefix,omitempty"`
 	// Username and Password are for an etcd with authentication.
 	Username string `json:"username,omitempty" yaml:"username,omitempty"`
@@ -62,7 +66,7 @@ type TLS struct {
 
 // Defaults of [Config].
 const (
-	DefaultPrefix           = "/rollcall/"
+	DefaultPrefix           = "/rollcall/" // of our own format
 	DefaultDialTimeout      = 5 * time.Second
 	DefaultTimeout          = 5 * time.Second
 	DefaultKeepAliveTime    = 10 * time.Second
@@ -111,8 +115,11 @@ func (c Config) withDefaults() Config {
 	if len(c.Endpoints) == 0 {
 		c.Endpoints = []string{"127.0.0.1:2379"}
 	}
-	c.Prefix = cmp.Or(c.Prefix, DefaultPrefix)
-	if !strings.HasSuffix(c.Prefix, "/") {
+	c.Format = cmp.Or(c.Format, FormatRollcall)
+	if f, ok := formats[c.Format]; ok && c.Prefix == "" {
+		c.Prefix = f.prefix()
+	}
+	if c.Prefix != "" && !strings.HasSuffix(c.Prefix, "/") {
 		c.Prefix += "/"
 	}
 	c.DialTimeout = cmp.Or(c.DialTimeout, DefaultDialTimeout)
@@ -144,6 +151,9 @@ func (c Config) check() error {
 		fail("TLS.CertFile and TLS.KeyFile (cert-file, key-file)", "one of them", "is set, and each needs the other")
 	}
 	d := c.withDefaults()
+	if formats[d.Format] == nil {
+		fail("Format (format)", strconv.Quote(c.Format), "is none of "+formatNames())
+	}
 	for _, b := range []struct {
 		field string
 		value time.Duration

@@ -10,7 +10,8 @@
 //	field                   URL parameter      default         unit
 //	Endpoints               (the hosts),       127.0.0.1:2379  host:port or http(s)://host:port; in the URL host:port,host:port
 //	                        endpoint                           and as many more parameters as there are
-//	Prefix                  prefix             /rollcall/      text; a slash ends it
+//	Format                  format             rollcall        rollcall, naming, kratos, gozero, gomicro
+//	Prefix                  prefix             the format's    text; a slash ends it
 //	Username, Password      (the user part)    none            text
 //	TLS.Enable              tls                false           true, false
 //	TLS.CAFile              ca-file            the system's    PEM file
@@ -41,7 +42,43 @@
 // revoke the lease, which removes the entry in the same step, and nobody else's.
 //
 // Values that others wrote are read where they are JSON of that form; a missing ID or service is that of the key. A value
-// that is no instance, or another than its key says, is left out alone.
+// that is no instance, or another than its key says, is left out alone. It is logged, once until it is written again, and
+// counted: see [registry.Registry.CountUnreadable].
+//
+// # Formats of other frameworks
+//
+// A fleet moves here one service at a time: with Config.Format a service is announced where the clients of another framework
+// look for it, and found where its servers announce it. A key is prefix + service + "/" + ID in every format, and an ID is
+// what the key says, whatever characters it has.
+//
+//	                   naming              kratos                       gozero           gomicro
+//	framework          etcd's own client,  kratos v2                    go-zero,         go-micro v4,
+//	                   naming/endpoints    contrib/registry/etcd        core/discov      plugins registry/etcd
+//	default Prefix     none                /microservices/              none             /micro/registry/
+//	service            target              name                         key              name, - for /
+//	ID                 the rest of the key id                           number           node, - for /
+//	Address            Addr                URL for grpc, or else grpcs, the whole value  address of the node
+//	                                       or else the first
+//	Endpoints          none                the other URLs, by scheme    none             none
+//	Version            Metadata.version    version                      none             version
+//	Zone               Metadata.zone       metadata.zone                none             metadata.zone
+//	Metadata           Metadata            metadata                     none             of service and node
+//	Weight             1                   metadata.weight, or 1        1                1
+//	Tags               none                none                         none             none
+//	Status             passing             passing                      passing          passing
+//	can be announced   yes                 yes                          yes              no
+//
+// Metadata of naming that is no JSON object stands under the key metadata, and what in it is no text is its JSON. What naming
+// and kratos have no place for stands in the metadata too, under the key rollcall and as our own form, so that between our own
+// processes nothing is lost. go-zero has no place for anything but the address: the rest is not announced, and a query that
+// selects by it finds nothing.
+//
+// A client of kratos passes an instance by that has no URL for it, so that is how one is announced that is not passing. The
+// others cannot be told, and to announce such an instance, or to update one so, is [registry.ErrUnsupported]: deregister it.
+// So is every announcement in gomicro.
+//
+// Without a prefix, services stand beside everything else that etcd holds. Services then lists what has at least one entry of
+// the format, and needs to read every key to know.
 //
 // # What is believed
 //

@@ -3,7 +3,6 @@ package etcd
 import (
 	"context"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -15,6 +14,7 @@ import (
 // driver is the registry.Driver of one etcd.
 type driver struct {
 	settings *settings
+	format   format
 	conn     *grpc.ClientConn
 	kv       pb.KVClient
 	leases   pb.LeaseClient
@@ -23,17 +23,19 @@ type driver struct {
 	silence  time.Duration // longSilence, but for tests
 
 	left       leftovers
-	unreadable atomic.Int64 // values that were left out of a set
+	unreadable unreadable
 }
 
 var (
-	_ registry.Driver  = (*driver)(nil)
-	_ registry.Locator = (*driver)(nil)
+	_ registry.Driver            = (*driver)(nil)
+	_ registry.Locator           = (*driver)(nil)
+	_ registry.UnreadableCounter = (*driver)(nil)
 )
 
 func driverOn(conn *grpc.ClientConn, s *settings) *driver {
 	return &driver{
 		settings: s,
+		format:   formats[s.Format],
 		conn:     conn,
 		kv:       pb.NewKVClient(conn),
 		leases:   pb.NewLeaseClient(conn),
@@ -43,9 +45,16 @@ func driverOn(conn *grpc.ClientConn, s *settings) *driver {
 	}
 }
 
-// String names the members and the prefix.
+// String names the members, the prefix, and a format that is not our own.
 func (d *driver) String() string {
-	return "etcd " + strings.Join(d.settings.members, ",") + " " + d.settings.Prefix
+	name := "etcd " + strings.Join(d.settings.members, ",")
+	if d.settings.Prefix != "" {
+		name += " " + d.settings.Prefix
+	}
+	if d.settings.Format != FormatRollcall {
+		name += " " + d.settings.Format
+	}
+	return name
 }
 
 // place names the members, for errors.
@@ -57,38 +66,6 @@ func (d *driver) Locate() string { return d.settings.members[0] }
 // Follow implements [registry.Driver].
 func (d *driver) Follow(q registry.Query) registry.Source {
 	return &source{d: d, service: q.Service, prefix: d.prefixOf(q.Service)}
-}
-
-// Services implements [registry.Driver]. It reads keys alone, and of a service with many instances about one page.
-func (d *driver) Services(ctx context.Context) ([]string, error) {
-	var names []string
-	prefix := d.settings.Prefix
-	next, end, revision := prefix, prefixEnd(prefix), int64(0)
-	for {
-		page, err := d.page(ctx, "list services", &pb.RangeRequest{
-			Key: []byte(next), RangeEnd: []byte(end), Revision: revision, Limit: pageSize, KeysOnly: true,
-		})
-		if err != nil {
-			return nil, err
-		}
-		if revision == 0 {
-			revision = page.Header.Revision
-		}
-		for _, kv := range page.Kvs {
-			next = string(kv.Key) + "\x00"
-			service, _, ok := d.parseKey(string(kv.Key))
-			if !ok {
-				continue
-			}
-			if len(names) == 0 || names[len(names)-1] != service {
-				names = append(names, service)
-			}
-			next = prefixEnd(d.prefixOf(service))
-		}
-		if !page.More || next >= end {
-			return names, nil
-		}
-	}
 }
 
 // Close implements [registry.Driver].

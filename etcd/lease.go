@@ -21,8 +21,10 @@ type lease struct {
 	id       int64
 	ttl      time.Duration // as granted
 	revision int64         // of the store when it had the entry
+	known    int64         // the newest at which the entry is known to be as written here; used by Announce and Update alone
 	overdue  bool          // the first renewal cannot wait
 
+	unsure    atomic.Bool // a write seems to have failed, and may still be on its way
 	releasing atomic.Bool // the entry may be gone because Release took it
 	released  chan struct{}
 	once      sync.Once // closes released
@@ -32,7 +34,7 @@ func (d *driver) newLease(key string, id int64, ttl time.Duration) *lease {
 	return &lease{d: d, key: key, id: id, ttl: ttl, released: make(chan struct{})}
 }
 
-func (l *lease) leftover() leftover { return leftover{l.id, l.ttl, time.Now()} }
+func (l *lease) leftover() leftover { return leftover{l.id, l.ttl, time.Now(), l.unsure.Load()} }
 
 // Keep implements [registry.Lease]. Renewals keep the lease, and a watch of the entry tells at once when it is gone or
 // another's. Both end with Keep: nothing renews a lease that nobody holds.
@@ -127,34 +129,28 @@ func (l *lease) guard(ctx context.Context) error {
 
 // Update implements [registry.Lease].
 func (l *lease) Update(ctx context.Context, in *registry.Instance) error {
-	value, err := encode(in)
+	value, err := l.d.format.encode(in)
 	if err != nil {
 		return err
 	}
-	what := "write " + l.key
-	var answer *pb.TxnResponse
-	err = l.d.call(ctx, what, func(ctx context.Context) (err error) {
-		answer, err = l.d.kv.Txn(ctx, &pb.TxnRequest{
-			Compare: []*pb.Compare{heldBy(l.key, l.id)},
-			Success: []*pb.RequestOp{{Request: &pb.RequestOp_RequestPut{
-				RequestPut: &pb.PutRequest{Key: []byte(l.key), Value: value, Lease: l.id},
-			}}},
-			Failure: []*pb.RequestOp{{Request: &pb.RequestOp_RequestRange{RequestRange: &pb.RangeRequest{Key: []byte(l.key)}}}},
-		})
-		return err
-	})
-	switch {
-	case err != nil:
-		return err
-	case answer.Succeeded:
-		return nil
-	}
-	for _, r := range answer.Responses {
-		for _, kv := range r.GetResponseRange().GetKvs() {
-			return l.mine(kv)
+	for {
+		l.unsure.Store(true)
+		revision, current, err := l.d.write(ctx, l.key, value, l.id, l.known, heldBy(l.key, l.id))
+		switch {
+		case err != nil:
+			return err
+		case revision > 0:
+			l.known = revision
+			l.unsure.Store(false)
+			return nil
+		case current == nil:
+			return l.d.failure(registry.ErrUnavailable, "write "+l.key, "the entry is gone", true)
 		}
+		if err := l.mine(current); err != nil {
+			return err
+		}
+		l.known = current.ModRevision // an earlier write of ours was late
 	}
-	return l.d.failure(registry.ErrUnavailable, what, "the entry is gone", true)
 }
 
 // Release implements [registry.Lease]. The entry goes with its lease where it hangs on it, and only then, in one step;

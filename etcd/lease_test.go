@@ -382,7 +382,7 @@ func testReleaseAfterAFailedAnnouncement(t *leaseTrial) {
 	// Of an attempt that was carried out, and whose answer was lost.
 	lost, err := t.driver.grant(t.ctx(), t.key)
 	t.must(err)
-	_, err = t.driver.put(t.ctx(), lost, []byte("{}"))
+	err = lost.put(t.ctx(), []byte("{}"))
 	t.must(err)
 	t.driver.left.add(t.key, lost.leftover())
 	t.must(l.Release(t.ctx()))

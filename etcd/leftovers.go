@@ -10,9 +10,10 @@ import (
 // leftover is a lease of etcd that was granted for an announcement which is not held any more, and may still hold its
 // entry: because it failed without a clear answer, or because holding it failed. It is not renewed.
 type leftover struct {
-	id    int64
-	ttl   time.Duration
-	since time.Time
+	id     int64
+	ttl    time.Duration
+	since  time.Time
+	unsure bool // what it holds may change still, by a write that is late
 }
 
 // leftovers are those of each key. The next announcement of the key goes on with one or removes it, and so does Release:

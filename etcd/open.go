@@ -61,6 +61,7 @@ func parseURL(u *url.URL) (Config, error) {
 	}
 	p := urlparam.Parse(u.RawQuery)
 	p.Strings("endpoint", &c.Endpoints) // a URL can have no IPv6 address among several hosts
+	p.String("format", &c.Format)
 	p.String("prefix", &c.Prefix)
 	p.Duration("dial-timeout", &c.DialTimeout)
 	p.Duration("timeout", &c.Timeout)

@@ -24,7 +24,10 @@ type source struct {
 	set      []*registry.Instance // sorted by ID; what was returned is replaced and never changed
 	revision int64                // the newest known
 	reader   *reader              // nil where the next call starts afresh
+	found    []registry.Unreadable
 }
+
+var _ registry.UnreadableReporter = (*source)(nil)
 
 // Next implements [registry.Source].
 func (s *source) Next(ctx context.Context) ([]*registry.Instance, error) {
@@ -61,12 +64,16 @@ func (s *source) fresh(ctx context.Context) error {
 		return err
 	}
 	set := make([]*registry.Instance, 0, len(all))
+	bad := map[string]bool{}
 	for _, kv := range all {
 		// Keys of one service come in the order of the IDs.
 		if in := s.read(kv); in != nil {
 			set = append(set, in)
+		} else {
+			bad[s.idOf(kv)] = true
 		}
 	}
+	s.d.unreadable.keep(s.service, bad, revision)
 	w, err := s.d.watchFrom(ctx, s.what(), s.prefix, prefixEnd(s.prefix), revision+1)
 	if err != nil {
 		return err
@@ -75,12 +82,14 @@ func (s *source) fresh(ctx context.Context) error {
 	return nil
 }
 
+func (s *source) idOf(kv *mvccpb.KeyValue) string { return string(kv.Key[len(s.prefix):]) }
+
 // read decodes a value. It is nil where that is no instance, which is left out alone.
 func (s *source) read(kv *mvccpb.KeyValue) *registry.Instance {
-	id := string(kv.Key[len(s.prefix):])
-	in, ok := decode(s.service, id, kv.Value)
-	if !ok {
-		s.d.unreadable.Add(1)
+	id := s.idOf(kv)
+	in, err := s.d.format.decode(s.service, id, kv.Value)
+	if err != nil {
+		s.cannotRead(id, kv.ModRevision, err)
 		return nil
 	}
 	return in
@@ -106,7 +115,7 @@ func (s *source) changed(ctx context.Context) error {
 				more = false
 			}
 		}
-		if edit.changed {
+		if edit.changed || len(s.found) > 0 { // what was found is told of at once, not beside a change that may be far off
 			s.set = edit.set
 			return nil
 		}
@@ -116,12 +125,14 @@ func (s *source) changed(ctx context.Context) error {
 func (s *source) apply(edit *edition, b batch) {
 	s.revision = max(s.revision, b.revision)
 	for _, e := range b.changes {
-		id := string(e.Kv.Key[len(s.prefix):])
-		if e.Type == mvccpb.Event_DELETE {
-			edit.put(id, nil)
-			continue
+		var in *registry.Instance
+		if e.Type != mvccpb.Event_DELETE {
+			in = s.read(e.Kv)
 		}
-		edit.put(id, s.read(e.Kv))
+		if in != nil || e.Type == mvccpb.Event_DELETE {
+			s.d.unreadable.remove(s.service, s.idOf(e.Kv), e.Kv.ModRevision)
+		}
+		edit.put(s.idOf(e.Kv), in)
 	}
 }
 

@@ -168,7 +168,7 @@ func testJunk(t *sourceTrial) {
 	}
 	t.put("user", "good")
 	t.wantNext("good")
-	if n := t.driver.unreadable.Load(); n != 9 {
+	if n := t.driver.CountUnreadable(); n != 9 {
 		t.Errorf("%d values are said to be unreadable", n)
 	}
 	t.putValue("user", "later", "junk")
@@ -192,7 +192,7 @@ func testNeighbours(t *sourceTrial) {
 	t.put("user0", "y")
 	t.put("user", "b")
 	t.wantNext("a", "b")
-	if n := t.driver.unreadable.Load(); n != 0 {
+	if n := t.driver.CountUnreadable(); n != 0 {
 		t.Errorf("%d values of others were read", n)
 	}
 }

@@ -59,12 +59,13 @@ func TestTargetsSelect(t *testing.T) {
 		}
 	}
 	for query, want := range map[string]string{
-		"?tag=a&tag=blue&any-status=true":  blue.address(),
-		"?version=1&any-status=1":          blue.address(),
-		"?meta.k=v%20w&any-status=true":    blue.address(),
-		"?tag=a":                           green.address(),
-		"?version=2&tag=green&any-status=": "",
-		"":                                 green.address(),
+		"?tag=a&tag=blue&any-status=true":   blue.address(),
+		"?version=1&any-status=1":           blue.address(),
+		"?meta.k=v%20w&any-status=true":     blue.address(),
+		"?tag=a":                            green.address(),
+		"?version=2&tag=green&any-status=0": green.address(),
+		"?version=2&tag=blue":               "",
+		"":                                  green.address(),
 	} {
 		conn := dial(t, target+query, store)
 		for range 5 {
@@ -79,20 +80,23 @@ func TestTargetsSelect(t *testing.T) {
 func TestATargetThatCanNeverWorkIsNamed(t *testing.T) {
 	store := newStore(t)
 	for bad, want := range map[string]string{
-		"rollcall:///a/b":                     `Service: "a/b" holds '/'`,
-		"rollcall:///":                        "Service: is required",
-		"rollcall://backend":                  "a host has no meaning here",
-		"rollcall://u:hunter2@h/backend":      "a host has no meaning here",
-		"rollcall:///backend?tags=a":          `unknown URL parameter "tags" (known: any-status, meta.…, tag, version)`,
-		"rollcall:///backend?any-status=perh": `"any-status": "perh" is not true or false`,
-		"rollcall:///backend#f":               "fragment",
+		"rollcall:///a/b":                          `Service: "a/b" holds '/'`,
+		"rollcall:///":                             "Service: is required",
+		"rollcall://backend":                       "a host has no meaning here",
+		"rollcall://u:hunter2@h/backend":           "a host has no meaning here",
+		"rollcall:///backend?tags=a":               `unknown URL parameter "tags" (known: any-status, empty-hold, endpoint, health, meta.…, panic-threshold, subset, tag, version)`,
+		"rollcall:///backend?any-status=perh":      `"any-status": "perh" is not true or false`,
+		"rollcall:///backend#f":                    "fragment",
+		"rollcall:///backend?subset=-1":            "Subset (subset): -1 is negative",
+		"rollcall:///backend?empty-hold=-1s":       `"empty-hold": -1s is negative`,
+		"rollcall:///backend?panic-threshold=half": `"panic-threshold": "half" is not a share`,
+		"rollcall:///backend?panic-threshold=-1":   `"panic-threshold": "-1" is not a share`,
+		"rollcall:///backend?panic-threshold=NaN":  `"panic-threshold": "NaN" is not a share`,
+		"rollcall:///backend?panic-threshold=2":    "PanicThreshold (panic-threshold): 2 is above 1",
+		"rollcall:///back%zzend":                   "invalid URL escape",
 	} {
-		conn, err := grpcx.NewClient(bad, store, grpc.WithTransportCredentials(insecure.NewCredentials()))
-		if err == nil {
-			_, err = call(patiently(t), conn)
-			conn.Close()
-		}
-		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "hunter2") {
+		_, err := grpcx.NewClient(bad, store, grpc.WithTransportCredentials(insecure.NewCredentials()))
+		if !errors.Is(err, registry.ErrInvalid) || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "hunter2") {
 			t.Errorf("%s says %v, want %s", bad, err, want)
 		}
 	}
@@ -125,7 +129,7 @@ func TestTheLastInstanceLeavesAndAnotherComes(t *testing.T) {
 	store := newStore(t)
 	first := newBackend(t).serve(t)
 	g := announce(t, store, first.address())
-	conn := dial(t, target, store)
+	conn := dial(t, target+"?empty-hold=0", store)
 	answers(t, conn, first.address())
 	if err := g.Deregister(patiently(t)); err != nil {
 		t.Fatal(err)
@@ -152,7 +156,7 @@ func TestPickFirstSaysThatTheLastInstanceHasLeft(t *testing.T) {
 	store := newStore(t)
 	b := newBackend(t).serve(t)
 	g := announce(t, store, b.address())
-	conn := dial(t, target, store, grpc.WithDefaultServiceConfig(`{"loadBalancingConfig":[{"pick_first":{}}]}`))
+	conn := dial(t, target+"?empty-hold=0", store, grpc.WithDefaultServiceConfig(`{"loadBalancingConfig":[{"pick_first":{}}]}`))
 	answers(t, conn, b.address())
 	if err := g.Deregister(patiently(t)); err != nil {
 		t.Fatal(err)
@@ -349,7 +353,7 @@ func TestOpeningAndClosingChannelsDuringChangesEnds(t *testing.T) {
 			}
 		}
 	}()
-	for i := range 200 {
+	for i := range 1000 {
 		conn := dial(t, target, store)
 		if i%2 == 0 {
 			if _, err := call(patiently(t), conn); err != nil {

@@ -10,24 +10,44 @@ import (
 	"github.com/rollcall-go/rollcall/registry"
 )
 
-// endpoints returns one endpoint for each address in set. Two IDs of one address are one server: the first is taken.
-func endpoints(set []*registry.Instance) []resolver.Endpoint {
-	out := make([]resolver.Endpoint, 0, len(set))
-	seen := make(map[string]bool, len(set))
+// endpoints are those of one channel, made anew for each of its states at little more than the cost of what changed.
+type endpoints struct {
+	target *target
+	all    []resolver.Endpoint // never changed in place: the channel has them
+	seen   map[string]bool     // addresses; kept for its memory
+}
+
+// update returns one endpoint for each address of the instances in set, which are sorted by ID. Two IDs of one address are
+// one server: the first is taken.
+func (e *endpoints) update(set []*registry.Instance) []resolver.Endpoint {
+	if e.seen == nil {
+		e.seen = make(map[string]bool, len(set))
+	}
+	clear(e.seen)
+	old, all := e.all, make([]resolver.Endpoint, 0, len(set))
 	for _, in := range set {
-		if seen[in.Address] {
+		address := e.target.addressOf(in)
+		if e.seen[address] {
 			continue
 		}
-		seen[in.Address] = true
-		e := resolver.Endpoint{
-			Addresses: []resolver.Address{{Addr: in.Address}},
+		e.seen[address] = true
+		for len(old) > 0 && InstanceFromEndpoint(old[0]).ID < in.ID {
+			old = old[1:]
+		}
+		if len(old) > 0 && InstanceFromEndpoint(old[0]) == in {
+			all = append(all, old[0])
+			continue
+		}
+		made := resolver.Endpoint{
+			Addresses: []resolver.Address{{Addr: address}},
 			// On the endpoint and not on its address: a channel reconnects when an attribute of an address changes.
 			Attributes: attributes.New(instanceKey{}, instanceValue{in}),
 		}
 		// For gRPC's own policies: ring_hash goes by it, and so does pick_first where it shuffles.
-		out = append(out, weight.Set(e, weight.EndpointInfo{Weight: uint32(max(in.Weight, 0))}))
+		all = append(all, weight.Set(made, weight.EndpointInfo{Weight: uint32(max(in.Weight, 0))}))
 	}
-	return out
+	e.all = all
+	return all
 }
 
 // InstanceFromEndpoint returns the instance behind an endpoint that a resolver of this package has made, for a balancing

@@ -85,7 +85,7 @@ func TestPoliciesSayWhoHasGone(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			store := newStore(t)
 			servers, entries := backends(t, store, 1, 1)
-			conn := dial(t, target, store, policy(config))
+			conn := dial(t, target+"?empty-hold=0", store, policy(config))
 			ready(t, conn, servers)
 			for _, g := range entries {
 				if err := g.Deregister(patiently(t)); err != nil {

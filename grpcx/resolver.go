@@ -4,7 +4,9 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"log/slog"
 	"slices"
+	"time"
 
 	"google.golang.org/grpc/resolver"
 
@@ -14,60 +16,96 @@ import (
 // Scheme is that of targets unless [ResolverConfig] says otherwise.
 const Scheme = "rollcall"
 
-// ResolverConfig tunes [NewBuilder]. The zero value works.
-type ResolverConfig struct {
-	// Scheme is that of the targets that the builder is for, in lower case and without '_', which gRPC would not find.
-	// Default: [Scheme].
-	Scheme string
-}
-
 // NewBuilder returns a builder of gRPC resolvers over d, for grpc.WithResolvers or resolver.Register. Targets have the
 // form
 //
 //	rollcall:///SERVICE?tag=TAG&tag=TAG&version=VERSION&meta.KEY=VALUE&any-status=true
 //
-// where each parameter is optional and means what it does in [registry.Query]. A target that cannot be used is an error
-// from grpc.NewClient or the first call. Each channel watches d for as long as it is not idle; channels with one target
-// share one query, as [registry.Registry] does it.
+// where each of these parameters is optional and means what it does in [registry.Query]; any-status also turns off what is
+// said of health below. There are further ones:
+//
+//	endpoint=NAME          dials Endpoints[NAME] of each instance that has it, in place of Address
+//	subset=N               see ResolverConfig.Subset
+//	panic-threshold=SHARE  see ResolverConfig.PanicThreshold; 0 is never
+//	empty-hold=DURATION    see ResolverConfig.EmptyHold; 0 is not at all
+//	health=NAME            asks servers for their health, see NewClient, which alone understands it
+//
+// A target that cannot be used is an error from grpc.NewClient or the first call. Each channel watches d for as long as it
+// is not idle; channels with one target share one query, as [registry.Registry] does it. What a Registry knows already the
+// channel has before its first call.
+//
+// Calls go to the instances that pass. They also go to others while those that pass are few ([ResolverConfig].PanicThreshold),
+// and to the last ones for a while after all have gone (EmptyHold). An instance in maintenance, or with weight 0 where
+// others have one, gets no new calls in any case.
 //
 // While d reports an error the channel goes on with the last good set. Calls fail with UNAVAILABLE and a text that says
 // why only where no set is known at all, or the service has no instances; calls that wait for ready wait. Once the
 // channel has had an instance, that text is the policy's to show: those of [NewClient] and pick_first do, while gRPC's own
 // round_robin says "no children to pick from". The builder is safe for concurrent use; d must outlive its channels.
 func NewBuilder(d registry.Discovery, c ResolverConfig) resolver.Builder {
-	return &builder{discovery: d, scheme: cmp.Or(c.Scheme, Scheme)}
+	return &builder{discovery: d, config: c}
 }
 
 type builder struct {
 	discovery registry.Discovery
-	scheme    string
+	config    ResolverConfig
+	health    bool // whether somebody sees to it that servers are asked for their health
+	served    *served
 }
 
 // Scheme implements [resolver.Builder].
-func (b *builder) Scheme() string { return b.scheme }
+func (b *builder) Scheme() string { return cmp.Or(b.config.Scheme, Scheme) }
+
+// knower is what d may also be: something that has sets at hand, as [registry.Registry] has.
+type knower interface {
+	Known(registry.Query) ([]*registry.Instance, bool)
+}
 
 // Build implements [resolver.Builder]. It fails only for a target that can never work, since gRPC does not try again.
-func (b *builder) Build(t resolver.Target, cc resolver.ClientConn, _ resolver.BuildOptions) (resolver.Resolver, error) {
-	q, err := parseTarget(t)
+func (b *builder) Build(t resolver.Target, cc resolver.ClientConn, o resolver.BuildOptions) (resolver.Resolver, error) {
+	to, err := parseTarget(t, b.config)
 	if err != nil {
 		return nil, err
 	}
+	if to.health != nil && !b.health {
+		return nil, fmt.Errorf(`rollcall: %w: URL parameter "health" is for grpcx.NewClient; elsewhere healthCheckConfig of the service config does it`, registry.ErrInvalid)
+	}
+	if !to.query.AnyStatus && to.config.PanicThreshold > 0 {
+		to.query.AnyStatus, to.all = true, true
+	}
 	ctx, cancel := context.WithCancel(context.Background())
-	r := &watcher{discovery: b.discovery, query: q, cc: cc, cancel: cancel, done: make(chan struct{})}
+	r := &watcher{
+		discovery: b.discovery, target: to, cc: cc, cancel: cancel, done: make(chan struct{}), made: endpoints{target: to},
+		meter: newMeter(o.MetricsRecorder, t.String()), served: b.served,
+	}
+	if k, ok := b.discovery.(knower); ok {
+		if set, ok := k.Known(to.query); ok {
+			r.deliver(set, nil)
+		}
+	}
 	go r.run(ctx)
 	return r, nil
 }
 
-// watcher is the resolver of one channel. Its goroutine is the only one that calls cc, whose UpdateState blocks.
+// watcher is the resolver of one channel. Once Build has returned its goroutine is the only one that uses the fields below
+// done, and that calls cc, whose UpdateState blocks.
 type watcher struct {
 	discovery registry.Discovery
-	query     registry.Query
+	target    *target
 	cc        resolver.ClientConn
+	meter     *meter
+	served    *served // told which instances there are; may be nil
 	cancel    context.CancelFunc
 	done      chan struct{}
 
-	resolved bool                 // cc has a state; only the goroutine uses it, and sent
-	sent     []*registry.Instance // its set
+	resolved bool                 // cc has a state
+	sent     []*registry.Instance // its instances
+	made     endpoints            // and what they were made into
+	newest   []*registry.Instance // the set that the registry gave last
+	why      string               // what the registry said beside it
+	panics   bool
+	hold     *time.Timer // nil where the last instances are not held
+	doubted  bool        // the channel was told of a hold
 }
 
 // ResolveNow implements [resolver.Resolver]. It does nothing: the watch brings every change by itself, and gRPC asks each
@@ -80,39 +118,132 @@ func (r *watcher) Close() {
 	<-r.done
 }
 
+// pair is what a watch yields.
+type pair struct {
+	set []*registry.Instance
+	err error
+}
+
 func (r *watcher) run(ctx context.Context) {
 	defer close(r.done)
-	for set, err := range r.discovery.Watch(ctx, r.query) {
-		r.deliver(set, err)
+	defer r.meter.close()
+	// One pair waits, and a newer one takes its place: a channel that takes long skips what it missed.
+	pairs := make(chan pair, 1)
+	go func() {
+		defer close(pairs)
+		for set, err := range r.discovery.Watch(ctx, r.target.query) {
+			select {
+			case <-pairs:
+			default:
+			}
+			pairs <- pair{set, err}
+		}
+	}()
+	defer r.endHold()
+	for {
+		var over <-chan time.Time
+		if r.hold != nil {
+			over = r.hold.C
+		}
+		select {
+		case p, ok := <-pairs:
+			if !ok {
+				return
+			}
+			if ctx.Err() == nil {
+				r.deliver(p.set, p.err)
+			}
+		case <-over:
+			r.believe()
+		}
 	}
 }
 
 // deliver brings a pair of the watch to the channel. An error beside a set is none to gRPC: the set is all there is.
 func (r *watcher) deliver(set []*registry.Instance, err error) {
-	news := len(set) > 0 // a channel that never had an address has no policy that could be told of an empty set
-	if r.resolved {
-		news = set != nil && !slices.Equal(set, r.sent)
+	r.meter.setStale(err != nil)
+	if r.why = ""; err != nil {
+		r.why = err.Error()
+		r.meter.count(metricErrors)
 	}
-	if news {
-		r.resolved, r.sent = true, set
-		// The error that it may return asks for another attempt. What there is has been sent.
-		_ = r.cc.UpdateState(resolver.State{Endpoints: endpoints(set)})
+	if set == nil && err != nil {
+		r.explain(choice{})
+		return
 	}
+	r.newest = set
 	switch {
-	case len(r.sent) > 0: // calls have somewhere to go
-	case err != nil:
-		r.report(err.Error())
-	default:
-		r.report("no passing instance is registered")
+	case len(set) > 0:
+		if r.endHold() {
+			r.log(slog.LevelInfo, "there are instances again", "instances", len(set))
+		}
+	case r.hold != nil || len(r.sent) > 0 && r.beginHold():
+		r.explain(choice{})
+		return
 	}
+	r.send(r.target.choose(set))
 }
 
-// report makes calls fail that have nowhere to go. The text has no error wrapped into it: a gRPC status in there would
-// become that of the calls, also of those that wait.
-func (r *watcher) report(why string) {
+// send makes the instances of c those of the channel.
+func (r *watcher) send(c choice) {
+	if c.panics != r.panics {
+		r.panics = c.panics
+		if c.panics {
+			r.meter.count(metricPanics)
+			r.log(slog.LevelWarn, "too few instances pass for that to be believed: all are used", "passing", c.passing, "instances", len(c.use))
+		} else {
+			r.log(slog.LevelInfo, "enough instances pass again", "passing", c.passing)
+		}
+	}
+	// A channel that never had an address has no policy that could be told of an empty set.
+	news := r.doubted || !slices.EqualFunc(c.use, r.sent, (*registry.Instance).Equal)
+	r.doubted = false
+	if news && (r.resolved || len(c.use) > 0) {
+		all := r.made.update(c.use)
+		r.resolved, r.sent = true, c.use
+		if r.served != nil {
+			r.served.know(r.target, c.use)
+		}
+		// The error that it may return asks for another attempt. What there is has been sent.
+		_ = r.cc.UpdateState(resolver.State{Endpoints: all})
+		r.meter.count(metricUpdates)
+		r.meter.gauge(metricEndpoints, len(all))
+		if r.target.config.Subset > 0 {
+			r.meter.gauge(metricSubset, len(all))
+		}
+	}
+	r.explain(c)
+}
+
+// explain makes calls that have nowhere to go fail with the reason. It has no error wrapped into it: a gRPC status in there
+// would become that of the calls, also of those that wait.
+func (r *watcher) explain(c choice) {
 	where := ""
 	if s, ok := r.discovery.(fmt.Stringer); ok {
 		where = " in " + s.String()
 	}
-	r.cc.ReportError(fmt.Errorf("service %q%s: %s", r.query.Service, where, why))
+	why := r.why
+	switch {
+	case r.hold != nil:
+		r.doubted = true
+		why = fmt.Sprintf("no instance is registered any more; the last %d are used for %v after that", len(r.sent), r.target.config.EmptyHold)
+	case len(r.sent) > 0:
+		return // calls have somewhere to go
+	case why != "":
+	case c.draining > 0 && c.passing == 0:
+		why = fmt.Sprintf("all %d instances are in maintenance, or have weight 0", c.draining)
+	case c.passing > 0:
+		why = fmt.Sprintf("none of the instances that pass has an endpoint %q", r.target.endpoint)
+	default:
+		why = "no passing instance is registered"
+	}
+	r.cc.ReportError(fmt.Errorf("service %q%s: %s", r.target.query.Service, where, why))
+}
+
+func (r *watcher) log(level slog.Level, text string, more ...any) {
+	name := ""
+	if s, ok := r.discovery.(fmt.Stringer); ok {
+		name = s.String()
+	}
+	r.target.config.Logger.Log(context.Background(), level, "rollcall: "+text,
+		append([]any{"registry", name, "service", r.target.query.Service}, more...)...)
 }

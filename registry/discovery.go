@@ -21,7 +21,7 @@ func (r *Registry) lookup(ctx context.Context, q Query) ([]*Instance, error) {
 	}
 	if f := r.joinLive(q); f != nil {
 		defer r.leave(f)
-		return f.first(ctx)
+		return f.first(ctx, q)
 	}
 	opCtx, end, err := r.begin(ctx)
 	if err != nil {
@@ -31,6 +31,7 @@ func (r *Registry) lookup(ctx context.Context, q Query) ([]*Instance, error) {
 	src := r.driver.Follow(q.normal())
 	defer src.Close()
 	raw, err := src.Next(opCtx)
+	r.logUnreadable(q.Service, src)
 	if err != nil {
 		return r.fromDisk(q, r.classify(ctx, err))
 	}
@@ -38,12 +39,12 @@ func (r *Registry) lookup(ctx context.Context, q Query) ([]*Instance, error) {
 	return set, nil
 }
 
-// first returns what the feed knows, and waits for it where that is nothing yet.
-func (f *feed) first(ctx context.Context) ([]*Instance, error) {
+// first returns what the feed knows of q, and waits for it where that is nothing yet.
+func (f *feed) first(ctx context.Context, q Query) ([]*Instance, error) {
 	for {
 		st, changed := f.now()
 		if st.known || st.err != nil {
-			return slices.Clone(st.set), cause(st.err)
+			return slices.Clone(st.view(q).set), cause(st.err)
 		}
 		select {
 		case <-ctx.Done():
@@ -80,15 +81,16 @@ func (r *Registry) Watch(ctx context.Context, q Query) iter.Seq2[[]*Instance, er
 			return
 		}
 		defer r.leave(f)
-		var seen state
+		seen, seenErr := 0, ""
 		for {
 			st, changed := f.now()
+			now := st.view(q)
 			if ctx.Err() != nil {
 				return
 			}
-			if st.revision != seen.revision || errText(st.err) != errText(seen.err) {
-				seen = st
-				if !yield(slices.Clone(st.set), st.err) || st.final {
+			if now.revision != seen || errText(st.err) != seenErr {
+				seen, seenErr = now.revision, errText(st.err)
+				if !yield(slices.Clone(now.set), st.err) || st.final {
 					return
 				}
 				continue
@@ -97,10 +99,22 @@ func (r *Registry) Watch(ctx context.Context, q Query) iter.Seq2[[]*Instance, er
 			case <-ctx.Done():
 				return
 			case <-r.ctx.Done():
-				yield(slices.Clone(st.set), fail(ErrClosed))
+				yield(slices.Clone(now.set), fail(ErrClosed))
 				return
 			case <-changed:
 			}
 		}
 	}
+}
+
+// Known returns the set that the Registry holds for q because something watches it, or did until a while ago, and whether
+// there is one. It may be out of date, as the last good set of a watch may. It asks nobody and does not block.
+func (r *Registry) Known(q Query) ([]*Instance, bool) {
+	f := r.joinLive(q)
+	if f == nil {
+		return nil, false
+	}
+	defer r.leave(f)
+	st, _ := f.now()
+	return slices.Clone(st.view(q).set), st.known
 }

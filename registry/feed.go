@@ -8,8 +8,9 @@ import (
 	"time"
 )
 
-// feed reads the set of one query for all its readers. Its goroutine is the only caller of its Source; readers look at
-// the newest state whenever they are ready, so a slow one holds nobody up and skips what it missed.
+// feed reads the set of one query for all its readers, of those that want any status and of those that want instances that
+// pass: it follows the wider of the two, and shows each its view. Its goroutine is the only caller of its Source; readers
+// look at the newest state whenever they are ready, so a slow one holds nobody up and skips what it missed.
 type feed struct {
 	r     *Registry
 	query Query
@@ -23,17 +24,62 @@ type feed struct {
 	mu      sync.Mutex
 	state   state
 	changed chan struct{} // closed, and replaced, when state changes
-	unhold  func()        // ends the doubt about an empty set; nil while there is none
+	doubted []*Instance   // the newest set, while there is doubt about it
+	doubt   doubt
+	unhold  func() // ends the doubt; nil while there is none
 }
 
-// state is what readers see. Its set is never changed in place.
+// state is what readers see. Its sets are never changed in place.
 type state struct {
-	set      []*Instance // the last good one
-	known    bool        // whether set is
-	revision int         // counts the changes of set
-	err      error       // why set may be out of date
-	final    bool        // nothing follows err
-	fromDisk bool        // set was not read from the registry
+	all, passing view  // the last good ones
+	known        bool  // whether they are
+	err          error // why they may be out of date
+	final        bool  // nothing follows err
+	fromDisk     bool  // they were not read from the registry
+}
+
+// view is the part of a state that a query selects.
+type view struct {
+	set      []*Instance
+	revision int // counts the changes of set
+}
+
+func (s *state) view(q Query) view {
+	if q.AnyStatus {
+		return s.all
+	}
+	return s.passing
+}
+
+// with returns s with another set, which is known.
+func (s state) with(set []*Instance) state {
+	passing := passingOf(set)
+	if !s.known || !slices.Equal(passing, s.passing.set) {
+		s.passing = view{passing, s.passing.revision + 1}
+	}
+	s.all = view{set, s.all.revision + 1}
+	s.known = true
+	return s
+}
+
+// passingOf returns those of set that pass, which mostly are all.
+func passingOf(set []*Instance) []*Instance {
+	n := 0
+	for _, in := range set {
+		if in.Status == Passing {
+			n++
+		}
+	}
+	if n == len(set) {
+		return set
+	}
+	passing := make([]*Instance, 0, n)
+	for _, in := range set {
+		if in.Status == Passing {
+			passing = append(passing, in)
+		}
+	}
+	return passing
 }
 
 // join returns the feed for q, started where there was none, and counts the caller as its reader.
@@ -43,6 +89,7 @@ func (r *Registry) join(q Query) (*feed, error) {
 	if err := r.unusable(); err != nil {
 		return nil, err
 	}
+	q = q.wide()
 	key := q.key()
 	f := r.feeds[key]
 	if f == nil {
@@ -59,7 +106,7 @@ func (r *Registry) join(q Query) (*feed, error) {
 func (r *Registry) joinLive(q Query) *feed {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	f := r.feeds[q.key()]
+	f := r.feeds[q.wide().key()]
 	if f == nil || r.unusable() != nil {
 		return nil
 	}
@@ -121,6 +168,7 @@ func (f *feed) run() {
 	retry, pace := f.r.newBackoff(), f.r.newPace()
 	for {
 		raw, err := src.Next(f.ctx)
+		f.r.logUnreadable(f.query.Service, src)
 		switch {
 		case f.ctx.Err() != nil:
 			return
@@ -152,9 +200,9 @@ func (f *feed) run() {
 func (f *feed) publish(raw []*Instance) ([]*Instance, bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	set, same := merge(f.state.set, raw, f.query)
-	if len(set) == 0 && len(f.state.set) > 0 && f.state.err != nil && f.r.opts.EmptyHold > 0 {
-		f.holdEmpty()
+	set, same := merge(f.state.all.set, raw, f.query)
+	if d := f.doubtOf(set); d != noDoubt {
+		f.hold(set, d)
 		return nil, false
 	}
 	return set, f.accept(set, same)
@@ -166,10 +214,11 @@ func (f *feed) accept(set []*Instance, same bool) bool {
 	old := f.state
 	changed := !same || !old.known
 	if changed || old.err != nil {
-		next := state{set: set, known: true, revision: old.revision}
+		next := old
 		if changed {
-			next.revision++
+			next = old.with(set)
 		}
+		next.err, next.fromDisk = nil, false
 		f.set(next)
 	}
 	if old.err != nil {
@@ -189,9 +238,9 @@ func (f *feed) fail(err error, saved *savedSet) bool {
 	f.endHold()
 	next.final = errors.Is(err, ErrInvalid) || errors.Is(err, ErrClosed)
 	if !next.known && saved != nil && !next.final {
-		next.set, _ = merge(nil, saved.instances, f.query)
-		next.known, next.fromDisk = true, true
-		next.revision++
+		set, _ := merge(nil, saved.instances, f.query)
+		next = next.with(set)
+		next.fromDisk = true
 	}
 	if next.fromDisk {
 		err = saved.beside(err)
@@ -208,7 +257,7 @@ func (f *feed) report(next state, err error) {
 	}
 	f.set(next)
 	f.r.opts.Logger.Warn("rollcall: the set may be out of date", "registry", f.r.String(), "service", f.query.Service,
-		"instances", len(next.set), "error", err)
+		"instances", len(next.all.set), "error", err)
 }
 
 // set makes s the state and wakes every reader. f.mu is held.
@@ -230,32 +279,4 @@ func errText(err error) string {
 		return ""
 	}
 	return err.Error()
-}
-
-// merge returns what q selects of raw, in order, with the pointers of old for instances that did not change, and whether
-// nothing changed at all. It changes neither old nor raw.
-func merge(old, raw []*Instance, q Query) (set []*Instance, same bool) {
-	set = make([]*Instance, 0, len(raw))
-	for _, in := range raw {
-		if q.Matches(in) {
-			set = append(set, in)
-		}
-	}
-	if !slices.IsSortedFunc(set, compareInstances) {
-		slices.SortStableFunc(set, compareInstances)
-	}
-	set = slices.CompactFunc(set, func(a, b *Instance) bool { return compareInstances(a, b) == 0 })
-	same = len(set) == len(old)
-	i := 0
-	for j, in := range set {
-		for i < len(old) && compareInstances(old[i], in) < 0 {
-			i++
-		}
-		if i < len(old) && compareInstances(old[i], in) == 0 && old[i].Equal(in) {
-			set[j] = old[i]
-		} else {
-			same = false
-		}
-	}
-	return set, same
 }

@@ -83,7 +83,7 @@ func (g *registration) standAside() bool {
 	for {
 		st, changed := f.now()
 		var free <-chan time.Time
-		if st.known && st.err == nil && !hasID(st.set, g.id) {
+		if st.known && st.err == nil && !hasID(st.all.set, g.id) {
 			if since.IsZero() {
 				since = time.Now()
 			}

@@ -41,6 +41,12 @@ func (q Query) normal() Query {
 	return q
 }
 
+// wide is what a feed follows for q: the status is its readers' matter.
+func (q Query) wide() Query {
+	q.AnyStatus = true
+	return q
+}
+
 // key is equal for queries that have one normal form, and for no others.
 func (q Query) key() string {
 	b, err := json.Marshal(q.normal())

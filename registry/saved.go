@@ -88,7 +88,7 @@ func (r *Registry) fromDisk(q Query, err error) ([]*Instance, error) {
 	if errors.Is(err, ErrInvalid) || errors.Is(err, ErrClosed) {
 		return nil, err
 	}
-	saved := r.loadSaved(q)
+	saved := r.loadSaved(q.wide())
 	if saved == nil {
 		return nil, err
 	}

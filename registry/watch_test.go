@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -175,90 +174,6 @@ func TestAnErrorComesWithTheLastGoodSetAndOnce(t *testing.T) {
 		if n := len(w.all()); n != 4 {
 			t.Errorf("%d pairs, want 4", n)
 		}
-	})
-}
-
-func TestAnEmptySetRightAfterAnOutageIsNotBelievedAtOnce(t *testing.T) {
-	// wiped is a store that was watched with one instance, went down, and came back with nothing.
-	wiped := func(t *testing.T, o registry.Options) (*fake, *watcher) {
-		d := newFake()
-		d.put(instance("a"))
-		w := watch(t, newRegistry(t, d, o), web)
-		synctest.Wait()
-		d.fail(errors.New("down"))
-		d.lose("web", "a")
-		time.Sleep(time.Second)
-		d.fail(nil)
-		time.Sleep(registry.DefaultBackoffMax)
-		synctest.Wait()
-		return d, w
-	}
-	t.Run("the instances come back", func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) {
-			d, w := wiped(t, registry.Options{})
-			got := w.last(t)
-			wantIDs(t, got.set, "a")
-			if !errors.Is(got.err, registry.ErrUnavailable) || !strings.Contains(got.err.Error(), "none of the 1 instances from before") {
-				t.Errorf("the error is %v", got.err)
-			}
-			d.put(instance("a"))
-			time.Sleep(time.Hour)
-			if got := w.last(t); got.err != nil {
-				t.Errorf("when the instance is back: %v", got.err)
-			}
-			for _, p := range w.all() {
-				wantIDs(t, p.set, "a")
-			}
-		})
-	})
-	t.Run("they do not", func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) {
-			_, w := wiped(t, registry.Options{})
-			time.Sleep(registry.DefaultEmptyHold)
-			synctest.Wait()
-			if got := w.last(t); got.err != nil || got.set == nil || len(got.set) != 0 {
-				t.Errorf("after the hold: %v, %v", got.set, got.err)
-			}
-		})
-	})
-	t.Run("the next outage ends the doubt", func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) {
-			d, w := wiped(t, registry.Options{})
-			d.fail(errors.New("down again"))
-			time.Sleep(time.Hour)
-			got := w.last(t)
-			wantIDs(t, got.set, "a")
-			if !strings.Contains(got.err.Error(), "down again") {
-				t.Errorf("the error is %v", got.err)
-			}
-		})
-	})
-	t.Run("not where it is turned off", func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) {
-			_, w := wiped(t, registry.Options{EmptyHold: -1})
-			if got := w.last(t); got.err != nil || len(got.set) != 0 {
-				t.Errorf("it says %v, %v", ids(got.set), got.err)
-			}
-		})
-	})
-	t.Run("not without an outage", func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) {
-			d := newFake()
-			d.put(instance("a"))
-			w := watch(t, newRegistry(t, d, registry.Options{}), web)
-			synctest.Wait()
-			d.lose("web", "a")
-			synctest.Wait()
-			if got := w.last(t); got.err != nil || len(got.set) != 0 {
-				t.Errorf("it says %v, %v", ids(got.set), got.err)
-			}
-		})
-	})
-	t.Run("and Close ends it", func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) {
-			_, w := wiped(t, registry.Options{})
-			w.stop()
-		})
 	})
 }
 

@@ -5,7 +5,9 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"flag"
 	"net/http"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -24,6 +26,9 @@ import (
 )
 
 const patience = time.Minute
+
+// A longer one makes the same point: go test -run Nothing ./examples/greeter -outage 1m
+var outage = flag.Duration("outage", 2*time.Second, "how long the registry is down under load")
 
 func build(t *testing.T, program string) string {
 	t.Helper()
@@ -205,7 +210,9 @@ func TestARollingRestartLosesNoCall(t *testing.T) {
 func TestAnAgentThatComesBackWithNothingLosesNoCall(t *testing.T) {
 	f := startFleet(t)
 	f.agent.Kill()
-	f.goesOn(t, 2*rate)
+	for until := time.Now().Add(*outage); time.Now().Before(until); {
+		f.goesOn(t, rate/10)
+	}
 	back := make(chan time.Duration, 1)
 	go func() { // the time counts from the agent's first answer, which comes before Restart calls it ready
 		for passing(f.agent.Addr()) < 0 {
@@ -228,6 +235,42 @@ func TestAnAgentThatComesBackWithNothingLosesNoCall(t *testing.T) {
 	for _, s := range f.servers {
 		f.answers(t, s)
 	}
+	f.wantNoFailure(t)
+	f.end(t)
+}
+
+// As when a network that is overloaded fails everybody's checks, or a deploy breaks what the check asks for.
+func TestInstancesThatAllTurnCriticalAreStillCalled(t *testing.T) {
+	f := startFleet(t)
+	resp, err := http.Get("http://" + f.agent.Addr() + "/v1/agent/checks")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	var checks map[string]json.RawMessage
+	if err := json.NewDecoder(resp.Body).Decode(&checks); err != nil || len(checks) != 3 {
+		t.Fatalf("the agent has %d checks, %v", len(checks), err)
+	}
+	// The heartbeats of the servers make them passing again, so that this is not for long.
+	for deadline := time.Now().Add(patience); passing(f.agent.Addr()) != 0; {
+		if time.Now().After(deadline) {
+			t.Fatal("the agent still has instances that pass")
+		}
+		for id := range checks {
+			q, err := http.NewRequest(http.MethodPut, "http://"+f.agent.Addr()+"/v1/agent/check/fail/"+url.PathEscape(id), nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			resp, err := http.DefaultClient.Do(q)
+			if err != nil {
+				t.Fatal(err)
+			}
+			resp.Body.Close()
+		}
+	}
+	f.goesOn(t, rate)
+	until(t, "all to pass again", func() bool { return passing(f.agent.Addr()) == 3 })
+	f.goesOn(t, rate)
 	f.wantNoFailure(t)
 	f.end(t)
 }

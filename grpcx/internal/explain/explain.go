@@ -12,33 +12,30 @@ import (
 	"google.golang.org/grpc/connectivity"
 )
 
-// New returns the policy that build makes, which shows the text of the resolver once the last endpoint has gone. cc is
-// that of the policy; build is given the one to use in its place.
+// New returns the policy that build makes, which shows the text of the resolver for as long as nobody is connected and the
+// resolver has nobody to connect to, or doubts that there is. cc is that of the policy; build is given the one to use in its
+// place.
 func New(cc balancer.ClientConn, build func(balancer.ClientConn) balancer.Balancer) balancer.Balancer {
 	e := &explainer{ClientConn: cc}
-	return &policy{Balancer: build(e), explainer: e, empty: true}
+	return &policy{Balancer: build(e), explainer: e}
 }
 
-// policy notes what the resolver says of an empty set. gRPC calls its methods one after another.
+// policy notes what the resolver says of calls that have nowhere to go. gRPC calls its methods one after another.
 type policy struct {
 	balancer.Balancer
 	explainer *explainer
-	empty     bool
 }
 
 // UpdateClientConnState implements [balancer.Balancer].
 func (p *policy) UpdateClientConnState(s balancer.ClientConnState) error {
-	p.empty = len(s.ResolverState.Endpoints) == 0
 	p.explainer.explain(nil)
 	return p.Balancer.UpdateClientConnState(s)
 }
 
 // ResolverError implements [balancer.Balancer].
 func (p *policy) ResolverError(err error) {
-	if p.empty {
-		// The text alone: a gRPC status in err would become that of calls that wait for ready.
-		p.explainer.explain(errors.New(err.Error()))
-	}
+	// The text alone: a gRPC status in err would become that of calls that wait for ready.
+	p.explainer.explain(errors.New(err.Error()))
 	p.Balancer.ResolverError(err)
 }
 

@@ -1,0 +1,69 @@
+package grpcx
+
+import "github.com/rollcall-go/rollcall/registry"
+
+// choice is which instances of a set calls go to.
+type choice struct {
+	use      []*registry.Instance
+	passing  int
+	draining int  // left out since they get no new calls
+	panics   bool // use holds instances that are not passing
+}
+
+// choose picks those of set, which a channel asked for, that calls go to.
+func (t *target) choose(set []*registry.Instance) choice {
+	var c choice
+	if t.query.AnyStatus && !t.all {
+		c.use, c.passing = set, len(set) // the caller wants them whatever they say of themselves
+		return t.limited(c)
+	}
+	weighed := false
+	for _, in := range set {
+		weighed = weighed || in.Weight > 0
+	}
+	rest := make([]*registry.Instance, 0, len(set))
+	for _, in := range set {
+		switch {
+		case in.Status == registry.Maintenance, in.Weight == 0 && weighed: // where nobody has a weight, it says nothing
+			c.draining++
+			continue
+		case in.Status == registry.Passing:
+			c.passing++
+		}
+		rest = append(rest, in)
+	}
+	c.panics = float64(c.passing) < t.config.PanicThreshold*float64(len(rest))
+	c.use = rest
+	if !c.panics && c.passing < len(rest) {
+		c.use = make([]*registry.Instance, 0, c.passing)
+		for _, in := range rest {
+			if in.Status == registry.Passing {
+				c.use = append(c.use, in)
+			}
+		}
+	}
+	return t.limited(c)
+}
+
+// limited leaves out what cannot be dialled, and what is not in the channel's subset.
+func (t *target) limited(c choice) choice {
+	if t.endpoint != "" {
+		with := make([]*registry.Instance, 0, len(c.use))
+		for _, in := range c.use {
+			if in.Endpoints[t.endpoint] != "" {
+				with = append(with, in)
+			}
+		}
+		c.use = with
+	}
+	c.use = subset(c.use, t.config.Subset, t.config.ClientID)
+	return c
+}
+
+// addressOf is what the channel dials to reach in.
+func (t *target) addressOf(in *registry.Instance) string {
+	if t.endpoint == "" {
+		return in.Address
+	}
+	return in.Endpoints[t.endpoint]
+}

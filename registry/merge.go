@@ -1,0 +1,58 @@
+package registry
+
+import "slices"
+
+// merge returns what q selects of raw, in order, with the pointers of old for instances that did not change, and whether
+// nothing changed at all. It changes neither old nor raw. Where raw has the pointers of old in their order, as it has from
+// a driver that knows what changed, it looks at nothing but them: of many instances one at a time changes.
+func merge(old, raw []*Instance, q Query) (set []*Instance, same bool) {
+	set = selected(old, raw, q)
+	same = len(set) == len(old)
+	i := 0
+	for j, in := range set {
+		if i < len(old) && in == old[i] {
+			i++
+			continue
+		}
+		for i < len(old) && compareInstances(old[i], in) < 0 {
+			i++
+		}
+		if i < len(old) && compareInstances(old[i], in) == 0 && old[i].Equal(in) {
+			set[j] = old[i]
+			i++
+		} else {
+			same = false
+		}
+	}
+	return set, same
+}
+
+// selected returns what q selects of raw, sorted, each ID once.
+func selected(old, raw []*Instance, q Query) []*Instance {
+	set := make([]*Instance, 0, len(raw))
+	sorted, follows := true, false // follows: the last one was one of old, and those that come next there are greater
+	i := 0
+	for _, in := range raw {
+		kept := true
+		switch {
+		case i < len(old) && in == old[i]:
+			i++
+		case i+1 < len(old) && in == old[i+1]: // the one between has gone, or was replaced
+			i += 2
+		case q.Matches(in):
+			kept = false
+		default:
+			continue
+		}
+		if n := len(set); n > 0 && !(kept && follows) && compareInstances(set[n-1], in) >= 0 {
+			sorted = false
+		}
+		set = append(set, in)
+		follows = kept
+	}
+	if sorted {
+		return set
+	}
+	slices.SortStableFunc(set, compareInstances)
+	return slices.CompactFunc(set, func(a, b *Instance) bool { return compareInstances(a, b) == 0 })
+}

@@ -1,0 +1,66 @@
+package registry
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"testing"
+)
+
+// The shortcuts for what did not change must not show: whatever came before, the set is what q selects, sorted, each
+// once, and an instance that says the same keeps its pointer.
+func TestMergeIsExact(t *testing.T) {
+	rnd := rand.New(rand.NewPCG(1, 2))
+	q := Query{Service: "s", Version: "1"}
+	var old []*Instance
+	for round := range 2000 {
+		raw := slices.Clone(old)
+		for range rnd.IntN(4) {
+			in := &Instance{ID: fmt.Sprint(rnd.IntN(12)), Service: "s", Address: fmt.Sprint("h:", 1+rnd.IntN(2)), Version: fmt.Sprint(1 + rnd.IntN(4)/3)}
+			i := rnd.IntN(len(raw) + 1)
+			switch {
+			case i == len(raw) || rnd.IntN(3) == 0:
+				raw = slices.Insert(raw, i, in)
+			case rnd.IntN(2) == 0:
+				raw[i] = in
+			default:
+				raw = slices.Delete(raw, i, i+1)
+			}
+		}
+		if rnd.IntN(4) == 0 {
+			rnd.Shuffle(len(raw), func(i, j int) { raw[i], raw[j] = raw[j], raw[i] })
+		}
+		given, before := slices.Clone(raw), slices.Clone(old)
+
+		var want []*Instance
+		for _, in := range raw {
+			if q.Matches(in) && !slices.ContainsFunc(want, func(w *Instance) bool { return compareInstances(w, in) == 0 }) {
+				want = append(want, in)
+			}
+		}
+		slices.SortFunc(want, compareInstances)
+		set, same := merge(old, raw, q)
+		if !slices.EqualFunc(set, want, (*Instance).Equal) {
+			t.Fatalf("round %d: %v after %v makes %v, want %v", round, texts(raw), texts(old), texts(set), texts(want))
+		}
+		for _, in := range set {
+			if i := slices.IndexFunc(old, func(o *Instance) bool { return o.Equal(in) }); i >= 0 && old[i] != in {
+				t.Fatalf("round %d: %s did not change and is another pointer", round, in.ID)
+			}
+		}
+		if same != slices.Equal(set, old) {
+			t.Fatalf("round %d: %v after %v is the same: %v", round, texts(set), texts(old), same)
+		}
+		if !slices.Equal(raw, given) || !slices.Equal(old, before) {
+			t.Fatalf("round %d: merge changed its input", round)
+		}
+		old = set
+	}
+}
+
+func texts(set []*Instance) (out []string) {
+	for _, in := range set {
+		out = append(out, fmt.Sprintf("%s@%s/%s", in.ID, in.Address, in.Version))
+	}
+	return out
+}

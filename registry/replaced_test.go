@@ -1,0 +1,98 @@
+package registry_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/rollcall-go/rollcall/registry"
+)
+
+func TestANewerRegistrationOfAnIDWins(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newFake()
+		r := newRegistry(t, d, registry.Options{})
+		w := watch(t, r, web)
+		older := register(t, r, instance("a"))
+		second := instance("a")
+		second.Version = "2"
+		newer := register(t, r, second)
+		time.Sleep(time.Hour)
+		if err := older.Err(); !errors.Is(err, registry.ErrReplaced) {
+			t.Errorf("the older one's Err says %v", err)
+		}
+		if err := newer.Err(); err != nil {
+			t.Errorf("the newer one's Err says %v", err)
+		}
+		if n := d.count(&d.announces); n != 2 {
+			t.Errorf("%d announcements, want 2: the two must not fight over the ID", n)
+		}
+		if err := older.Update(t.Context(), instance("a")); !errors.Is(err, registry.ErrReplaced) {
+			t.Errorf("an update of the older one says %v", err)
+		}
+		if got := w.last(t).set; len(got) != 1 || got[0].Version != "2" {
+			t.Errorf("the set is %v", got)
+		}
+		if err := newer.Deregister(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(2 * registry.DefaultBackoffMax)
+		synctest.Wait()
+		if err := older.Err(); err != nil || !d.has("web", "a") {
+			t.Errorf("the older one does not come back when the newer one has gone: %v", err)
+		}
+		if err := older.Deregister(t.Context()); err != nil || d.has("web", "a") {
+			t.Errorf("deregistering it: %v", err)
+		}
+	})
+}
+
+func TestDeregisteringTheOlderOfTwoLeavesTheNewer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newFake()
+		r := newRegistry(t, d, registry.Options{})
+		older := register(t, r, instance("a"))
+		newer := register(t, r, instance("a"))
+		if err := older.Deregister(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if !d.has("web", "a") || newer.Err() != nil {
+			t.Error("the newer one is gone")
+		}
+	})
+}
+
+func TestAStoreThatLagsDoesNotMakeAnIDLookFree(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newFake()
+		r := newRegistry(t, lagging{d}, registry.Options{})
+		older := register(t, r, instance("a"))
+		newer := register(t, r, instance("a"))
+		time.Sleep(time.Hour)
+		if !errors.Is(older.Err(), registry.ErrReplaced) || newer.Err() != nil || d.count(&d.announces) != 2 {
+			t.Errorf("after %d announcements the older one says %v, the newer one %v", d.count(&d.announces), older.Err(), newer.Err())
+		}
+	})
+}
+
+// lagging tells of nothing at first, and of everything late.
+type lagging struct{ *fake }
+
+type laggingSource struct {
+	registry.Source
+	reads int
+}
+
+func (d lagging) Follow(q registry.Query) registry.Source {
+	return &laggingSource{Source: d.fake.Follow(q)}
+}
+
+func (s *laggingSource) Next(ctx context.Context) ([]*registry.Instance, error) {
+	if s.reads++; s.reads == 1 {
+		return nil, nil
+	}
+	time.Sleep(time.Second)
+	return s.Source.Next(ctx)
+}
