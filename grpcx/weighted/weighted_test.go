@@ -236,3 +236,17 @@ func TestManyPickWhileWeightsChange(t *testing.T) {
 		t.Error("nothing was picked")
 	}
 }
+
+func TestAPickAllocatesNothing(t *testing.T) {
+	c := policytest.New(t, weighted.Name, `{}`)
+	if err := c.Resolve(policytest.Endpoints(t, instances(1, 2, 3)...)...); err != nil {
+		t.Fatal(err)
+	}
+	for c.State().ConnectivityState != connectivity.Ready {
+		c.Turn()
+	}
+	picker := c.State().Picker
+	if n := testing.AllocsPerRun(1000, func() { picker.Pick(balancer.PickInfo{}) }); n != 0 {
+		t.Errorf("a pick allocates %v times", n)
+	}
+}

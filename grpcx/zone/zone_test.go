@@ -356,3 +356,19 @@ func TestManyPickWhileZonesComeAndGo(t *testing.T) {
 	stop.Store(true)
 	work.Wait()
 }
+
+func TestAPickAllocatesNothing(t *testing.T) {
+	c := policytest.New(t, zone.Name, `{"zone":"here","threshold":1}`)
+	if err := c.Resolve(policytest.Endpoints(t, append(in("here", 2), in("there", 2)...)...)...); err != nil {
+		t.Fatal(err)
+	}
+	c.Down("here0")
+	c.Turn()
+	for c.State().ConnectivityState != connectivity.Ready {
+		c.Turn()
+	}
+	picker := c.State().Picker
+	if n := testing.AllocsPerRun(1000, func() { picker.Pick(balancer.PickInfo{}) }); n != 0 {
+		t.Errorf("a pick allocates %v times", n)
+	}
+}
