@@ -4,14 +4,17 @@ import (
 	"context"
 	"net"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	experimental "google.golang.org/grpc/experimental/stats"
 	"google.golang.org/grpc/health"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	testpb "google.golang.org/grpc/interop/grpc_testing"
+	"google.golang.org/grpc/stats"
 	"google.golang.org/grpc/status"
 
 	"github.com/rollcall-go/rollcall/grpcx/p2c"
@@ -128,6 +131,27 @@ func TestWeighted(t *testing.T) {
 	connectedOnce(t, servers)
 }
 
+// zonePicks is what a channel records the metric of rollcall_zone with.
+type zonePicks struct {
+	experimental.UnimplementedMetricsRecorder
+	local, other atomic.Int64
+}
+
+// RecordInt64Count implements [experimental.MetricsRecorder].
+func (p *zonePicks) RecordInt64Count(h *experimental.Int64CountHandle, n int64, labels ...string) {
+	switch strings.Join(append([]string{h.Descriptor().Name}, labels...), " ") {
+	case "rollcall.zone.picks local":
+		p.local.Add(n)
+	case "rollcall.zone.picks other":
+		p.other.Add(n)
+	}
+}
+
+func (*zonePicks) TagRPC(ctx context.Context, _ *stats.RPCTagInfo) context.Context   { return ctx }
+func (*zonePicks) HandleRPC(context.Context, stats.RPCStats)                         {}
+func (*zonePicks) TagConn(ctx context.Context, _ *stats.ConnTagInfo) context.Context { return ctx }
+func (*zonePicks) HandleConn(context.Context, stats.ConnStats)                       {}
+
 func TestZone(t *testing.T) {
 	store := newStore(t)
 	var servers []*backend
@@ -138,9 +162,19 @@ func TestZone(t *testing.T) {
 		}
 		servers = append(servers, b)
 	}
-	conn := dial(t, target, store, policy(ours[zone.Name]))
+	var recorded zonePicks
+	conn := dial(t, target, store, policy(ours[zone.Name]), grpc.WithStatsHandler(&recorded))
 	stay := func(want ...int64) {
 		t.Helper()
+		defer func() {
+			t.Helper()
+			recorded.local.Store(0)
+			recorded.other.Store(0)
+			got := shares(t, conn, servers, 70, nil)
+			if l, o := recorded.local.Load(), recorded.other.Load(); l != got[0]+got[1] || o != got[2] {
+				t.Errorf("it records %d local and %d other picks, and the servers get %v", l, o, got)
+			}
+		}()
 		until(t, "the calls to settle", func() bool {
 			for i, n := range shares(t, conn, servers, 70, nil) {
 				if n < want[i]-1 || n > want[i]+1 {

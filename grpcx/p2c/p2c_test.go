@@ -111,6 +111,45 @@ func TestTheFastAreCalledAndTheSlowComesBack(t *testing.T) {
 	})
 }
 
+// Calls come on their own time, however long the open ones take.
+func TestASlowServerCostsLessThanWithRoundRobin(t *testing.T) {
+	mean := func(policy string) (mean time.Duration) {
+		synctest.Test(t, func(t *testing.T) {
+			c := policytest.New(t, policy, `{}`)
+			resolved(t, c, instances(10)...)
+			var spent atomic.Int64
+			var work sync.WaitGroup
+			const n = 20_000
+			for range n {
+				work.Go(func() {
+					who, end := start(t, c, unaryCall)
+					takes := 2 * time.Millisecond
+					if who == "a" {
+						takes = 100 * time.Millisecond
+					}
+					time.Sleep(takes)
+					if end != nil {
+						end(answered)
+					}
+					spent.Add(int64(takes))
+				})
+				time.Sleep(500 * time.Microsecond)
+			}
+			work.Wait()
+			mean = time.Duration(spent.Load() / n)
+		})
+		return mean
+	}
+	theirs, ours := mean("round_robin"), mean(p2c.Name)
+	if theirs < 11*time.Millisecond { // 2 + 98/10
+		t.Errorf("with round_robin a call takes %v on average, want 11.8 ms", theirs)
+	}
+	if ours > 3*time.Millisecond {
+		t.Errorf("a call takes %v on average, and %v with round_robin, want little more than 2 ms", ours, theirs)
+	}
+	t.Logf("%v, and %v with round_robin", ours, theirs)
+}
+
 func TestOneSlowAnswerIsEnough(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, s := of(t, 2), servers{"a": time.Millisecond, "b": time.Millisecond}

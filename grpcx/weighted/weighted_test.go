@@ -3,7 +3,6 @@ package weighted_test
 import (
 	"errors"
 	"maps"
-	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -78,14 +77,14 @@ func TestCallsOfOneInstanceStandApart(t *testing.T) {
 func TestClientsDoNotGoInStep(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		first := map[string]bool{}
-		endpoints := policytest.Endpoints(t, instances(slices.Repeat([]int{1}, 20)...)...)
-		for range 20 {
+		endpoints := policytest.Endpoints(t, instances(5, 1, 1)...)
+		for range 100 {
 			c := policytest.New(t, weighted.Name, `{}`)
 			resolved(t, c, endpoints)
 			first[c.Picks(t, 1)[0]] = true
 		}
-		if len(first) < 4 { // chance: about one in 10^15
-			t.Errorf("twenty clients make their first call to %v", slices.Collect(maps.Keys(first)))
+		if len(first) == 1 { // by chance: (5/7)¹⁰⁰
+			t.Errorf("a hundred clients make their first call to one: %v", first)
 		}
 	})
 }
@@ -235,5 +234,19 @@ func TestManyPickWhileWeightsChange(t *testing.T) {
 	work.Wait()
 	if total.Load() == 0 {
 		t.Error("nothing was picked")
+	}
+}
+
+func TestAPickAllocatesNothing(t *testing.T) {
+	c := policytest.New(t, weighted.Name, `{}`)
+	if err := c.Resolve(policytest.Endpoints(t, instances(1, 2, 3)...)...); err != nil {
+		t.Fatal(err)
+	}
+	for c.State().ConnectivityState != connectivity.Ready {
+		c.Turn()
+	}
+	picker := c.State().Picker
+	if n := testing.AllocsPerRun(1000, func() { picker.Pick(balancer.PickInfo{}) }); n != 0 {
+		t.Errorf("a pick allocates %v times", n)
 	}
 }

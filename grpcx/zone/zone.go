@@ -43,6 +43,10 @@
 // one of weight 0, which drains, gets none while another is ready. The policy keeps connections to the instances of all
 // zones, so that a spill waits for none.
 //
+// Picks are counted as the metric rollcall.zone.picks, with the label zone "local" or "other". Where nobody knows the own
+// zone, all are "other". As those of gRPC's own policies it is off unless it is asked for, such as with
+// stats.NewMetricSet("rollcall.zone.picks") in the options of gRPC's OpenTelemetry plugin.
+//
 // Client-side health checks and outlier detection of gRPC count, as they do with round_robin; while no instance is ready,
 // calls wait or fail as they do there. Once the service has no instances, the error is what the resolver says of that.
 package zone
@@ -55,6 +59,7 @@ import (
 	"sync/atomic"
 
 	"google.golang.org/grpc/balancer"
+	"google.golang.org/grpc/experimental/stats"
 	"google.golang.org/grpc/serviceconfig"
 
 	"github.com/rollcall-go/rollcall/grpcx/internal/explain"
@@ -102,7 +107,7 @@ func (builder) ParseConfig(js json.RawMessage) (serviceconfig.LoadBalancingConfi
 // Build implements [balancer.Builder].
 func (builder) Build(cc balancer.ClientConn, o balancer.BuildOptions) balancer.Balancer {
 	return explain.New(cc, func(cc balancer.ClientConn) balancer.Balancer {
-		p := new(policy)
+		p := &policy{recorder: cc.MetricsRecorder()}
 		p.turn.Store(rand.Uint32()) // clients that start together do not call the instances in step
 		p.Balancer = sharded.New(cc, o, sharded.PickFirst(o), p.picker)
 		return p
@@ -111,8 +116,9 @@ func (builder) Build(cc balancer.ClientConn, o balancer.BuildOptions) balancer.B
 
 type policy struct {
 	balancer.Balancer
-	config atomic.Pointer[config] // connections change their state, and with it the picker, at any time
-	turn   atomic.Uint32
+	config   atomic.Pointer[config] // connections change their state, and with it the picker, at any time
+	turn     atomic.Uint32
+	recorder stats.MetricsRecorder
 }
 
 // UpdateClientConnState implements [balancer.Balancer].
@@ -127,23 +133,23 @@ func (p *policy) UpdateClientConnState(s balancer.ClientConnState) error {
 
 func (p *policy) picker(children []sharded.Child) balancer.Picker {
 	c := p.config.Load()
-	var own, other []sharded.Child
-	for _, child := range children {
+	n := 0
+	for i, child := range children {
 		if c.zone != "" && child.Zone == c.zone {
-			own = append(own, child)
-		} else {
-			other = append(other, child)
+			children[i], children[n] = children[n], child
+			n++
 		}
 	}
-	ours, theirs := sharded.NewGroup(own), sharded.NewGroup(other)
-	share := ownShare(readiness(own, ours), readiness(other, theirs), c.threshold)
+	own, rest := children[:n], children[n:]
+	ours, theirs := sharded.NewGroup(own), sharded.NewGroup(rest)
+	share := ownShare(readiness(own, ours), readiness(rest, theirs), c.threshold)
 	switch share {
 	case 1:
-		return ours.Picker(&p.turn)
+		return &single{group: ours, where: local, turn: &p.turn, recorder: p.recorder}
 	case 0:
-		return theirs.Picker(&p.turn)
+		return &single{group: theirs, where: other, turn: &p.turn, recorder: p.recorder}
 	}
-	return &split{own: ours, other: theirs, share: uint64(math.Round(share * (1 << 32))), turn: &p.turn}
+	return &split{own: ours, other: theirs, share: uint64(math.Round(share * (1 << 32))), turn: &p.turn, recorder: p.recorder}
 }
 
 // readiness returns the share of children that are ready, which are those of g.
@@ -160,8 +166,8 @@ func readiness(children []sharded.Child, g *sharded.Group) float64 {
 	return float64(g.Len()) / float64(known)
 }
 
-// ownShare is the formula of the package's documentation. Not both of own and other are 0.
-func ownShare(own, other, threshold float64) float64 {
-	a, b := min(1, own/threshold), min(1, other/threshold)
+// ownShare is the formula of the package's documentation. Not both of own and rest are 0.
+func ownShare(own, rest, threshold float64) float64 {
+	a, b := min(1, own/threshold), min(1, rest/threshold)
 	return a / min(1, a+b)
 }

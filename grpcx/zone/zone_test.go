@@ -144,6 +144,23 @@ func TestASpillIsSpreadEvenly(t *testing.T) {
 	})
 }
 
+// Whether a call leaves the zone must not decide which instance it gets.
+func TestAHalfThatLeavesIsSpreadEvenly(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := policytest.New(t, zone.Name, `{"zone":"here","threshold":1}`)
+		resolved(t, c, append(in("here", 4), in("there", 2)...)...)
+		c.Down("here0")
+		c.Down("here1")
+		synctest.Wait()
+		got := c.Counts(t, 400)
+		for _, who := range []string{"here2", "here3", "there0", "there1"} {
+			if got[who] < 99 || got[who] > 101 {
+				t.Errorf("the picks are %v, want 100 each", got)
+			}
+		}
+	})
+}
+
 func TestWeightsCountWithinAZone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := policytest.New(t, zone.Name, here)
@@ -241,8 +258,12 @@ func TestInstancesWithoutAZone(t *testing.T) {
 			t.Errorf("the own zone gets %d of 10 calls", got)
 		}
 		c = policytest.New(t, zone.Name, `{}`)
-		resolved(t, c, registry.Instance{Address: "a", Weight: 1}, registry.Instance{Address: "b", Weight: 1})
+		resolved(t, c, append(in("here", 1), registry.Instance{Address: "a", Weight: 1}, registry.Instance{Address: "b", Weight: 1})...)
+		if got := c.Counts(t, 30); got["a"] != 10 || got["here0"] != 10 {
+			t.Errorf("to a client without a zone the picks are %v", got)
+		}
 		c.Down("a")
+		c.Down("here0")
 		synctest.Wait()
 		if got := c.Counts(t, 10)["b"]; got != 10 {
 			t.Errorf("what is left gets %d of 10 calls", got)
@@ -334,4 +355,20 @@ func TestManyPickWhileZonesComeAndGo(t *testing.T) {
 	}
 	stop.Store(true)
 	work.Wait()
+}
+
+func TestAPickAllocatesNothing(t *testing.T) {
+	c := policytest.New(t, zone.Name, `{"zone":"here","threshold":1}`)
+	if err := c.Resolve(policytest.Endpoints(t, append(in("here", 2), in("there", 2)...)...)...); err != nil {
+		t.Fatal(err)
+	}
+	c.Down("here0")
+	c.Turn()
+	for c.State().ConnectivityState != connectivity.Ready {
+		c.Turn()
+	}
+	picker := c.State().Picker
+	if n := testing.AllocsPerRun(1000, func() { picker.Pick(balancer.PickInfo{}) }); n != 0 {
+		t.Errorf("a pick allocates %v times", n)
+	}
 }

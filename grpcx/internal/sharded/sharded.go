@@ -35,9 +35,9 @@ func PickFirst(o balancer.BuildOptions) Build {
 }
 
 // New returns a policy that has a child for each endpoint, and keeps all of them connected. Whenever one changes while any
-// is ready, picker is called with all, in no order, and what it returns is published; its calls do not overlap. Those of
-// weight 0, which drain, are among them only while no other is ready. While none is ready at all, calls wait or fail as
-// they do with round_robin.
+// is ready, picker is called with all, in no order and in a slice of its own, and what it returns is published; its calls
+// do not overlap. Those of weight 0, which drain, are among them only while no other is ready. While none is ready at all,
+// calls wait or fail as they do with round_robin.
 func New(cc balancer.ClientConn, o balancer.BuildOptions, child Build, picker func([]Child) balancer.Picker) balancer.Balancer {
 	build := func(cc balancer.ClientConn, _ balancer.BuildOptions) balancer.Balancer {
 		return child(&newcomer{ClientConn: cc})
