@@ -3,6 +3,7 @@ package grpcx_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"os"
 	"path/filepath"
@@ -206,6 +207,63 @@ func TestAListenerThatFailsDeregistersAndDrainsWhoIsConnected(t *testing.T) {
 	}
 	if n := b.streams.Load(); n != 0 {
 		t.Errorf("%d streams are open after the end", n)
+	}
+}
+
+// panicking panics where breakable fails.
+type panicking struct{ *breakable }
+
+func (l panicking) Accept() (net.Conn, error) {
+	c, err := l.breakable.Accept()
+	if err != nil {
+		panic(err)
+	}
+	return c, nil
+}
+
+// Serve panics as its caller expects, but not before the server has left.
+func TestAListenerThatPanicsDeregistersFirst(t *testing.T) {
+	store := newStore(t)
+	b := newBackend(t)
+	lis := &breakable{Listener: b.lis.Listener, broken: make(chan struct{})}
+	done := make(chan any, 1)
+	go func() {
+		defer func() { done <- recover() }()
+		s := grpcx.Server{Registrar: store, Instance: registry.Instance{Service: service}, DrainDelay: -1, Signals: []os.Signal{}}
+		done <- s.Serve(context.Background(), b.gs, panicking{lis})
+	}()
+	registered(t, store)
+	lis.breaks(t)
+	if got := <-done; !strings.Contains(fmt.Sprint(got), "the listener broke") || !strings.Contains(fmt.Sprint(got), "goroutine") {
+		t.Errorf("Serve ended with %v", got)
+	}
+	if set := lookup(t, store); len(set) != 0 {
+		t.Errorf("the registry has %v", set)
+	}
+}
+
+func TestFurtherListenersAreServedAndFollowed(t *testing.T) {
+	store := newStore(t)
+	b := newBackend(t)
+	admin, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	lis := &breakable{Listener: admin, broken: make(chan struct{})}
+	s := runOn(t, grpcx.Server{Registrar: store, Listeners: map[string]net.Listener{"admin": lis}, DrainDelay: -1}, b)
+	registered(t, store)
+	if who, err := call(patiently(t), dial(t, target+"?endpoint=admin", store)); err != nil || who != admin.Addr().String() {
+		t.Errorf("by its name %s was reached, %v", who, err)
+	}
+	if who, err := call(patiently(t), dial(t, target, store)); err != nil || who != b.address() {
+		t.Errorf("%s was reached, %v", who, err)
+	}
+	lis.breaks(t)
+	if err := s.ends(t); err == nil || !strings.Contains(err.Error(), "the listener broke") {
+		t.Errorf("where one listener fails it returned %v", err)
+	}
+	if set := lookup(t, store); len(set) != 0 {
+		t.Errorf("the registry has %v", set)
 	}
 }
 

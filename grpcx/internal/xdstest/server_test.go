@@ -1,0 +1,10 @@
+package xdstest
+
+import (
+	"google.golang.org/grpc/xds"
+
+	"github.com/rollcall-go/rollcall/grpcx"
+)
+
+// A server that gets its settings by xDS is announced like any other.
+var _ grpcx.GRPCServer = (*xds.GRPCServer)(nil)
