@@ -1,13 +1,17 @@
 package grpcx
 
-import "github.com/rollcall-go/rollcall/registry"
+import (
+	"github.com/rollcall-go/rollcall/grpcx/internal/passing"
+	"github.com/rollcall-go/rollcall/registry"
+)
 
 // choice is which instances of a set calls go to.
 type choice struct {
 	use      []*registry.Instance
 	passing  int
-	draining int  // left out since they get no new calls
-	panics   bool // use holds instances that are not passing
+	draining int           // left out since they get no new calls
+	panics   bool          // use holds instances that are not passing
+	zones    passing.Zones // set where instances are left out since they do not pass
 }
 
 // choose picks those of set, which a channel asked for, that calls go to.
@@ -36,10 +40,16 @@ func (t *target) choose(set []*registry.Instance) choice {
 	c.use = rest
 	if !c.panics && c.passing < len(rest) {
 		c.use = make([]*registry.Instance, 0, c.passing)
+		c.zones = passing.Zones{}
 		for _, in := range rest {
+			n := c.zones[in.Zone]
 			if in.Status == registry.Passing {
 				c.use = append(c.use, in)
+				n.Passing++
+			} else {
+				n.Missing++
 			}
+			c.zones[in.Zone] = n
 		}
 	}
 	return t.limited(c)

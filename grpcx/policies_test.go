@@ -199,6 +199,54 @@ func TestZone(t *testing.T) {
 	stay(35, 35, 0)
 }
 
+// Instances that do not pass are no endpoints, and are missed all the same.
+func TestZoneCountsWhatDoesNotPass(t *testing.T) {
+	store := newStore(t)
+	var servers []*backend
+	var entries []registry.Registration
+	for _, z := range []string{"here", "here", "here", "here", "there", "there"} {
+		b := newBackend(t).serve(t)
+		g, err := store.Register(patiently(t), registry.Instance{Service: service, Address: b.address(), Zone: z})
+		if err != nil {
+			t.Fatal(err)
+		}
+		servers, entries = append(servers, b), append(entries, g)
+	}
+	conn := dial(t, target, store, policy(ours[zone.Name]))
+	leave := func(want int64) {
+		t.Helper()
+		until(t, "the calls to settle", func() bool {
+			got := shares(t, conn, servers, 70, nil)
+			n := got[4] + got[5]
+			return n >= want-1 && n <= want+1 && (want == 0) == (n == 0)
+		})
+	}
+	leave(0)
+	for _, g := range entries[:2] {
+		in := g.Instance()
+		in.Status = registry.Critical
+		if err := g.Update(patiently(t), in); err != nil {
+			t.Fatal(err)
+		}
+	}
+	leave(20) // 1 - 1/2 of 0.7
+	if err := entries[0].Deregister(patiently(t)); err != nil {
+		t.Fatal(err)
+	}
+	leave(3) // 2 of 3 pass: 1 - 2/3 of 0.7
+	in := entries[1].Instance()
+	in.Status = registry.Maintenance
+	if err := entries[1].Update(patiently(t), in); err != nil {
+		t.Fatal(err)
+	}
+	leave(0)
+	for _, b := range servers[2:] {
+		if n := b.lis.accepted.Load(); n != 1 {
+			t.Errorf("%s was connected to %d times", b.address(), n)
+		}
+	}
+}
+
 // slow answers late.
 type slow struct {
 	*backend

@@ -5,11 +5,13 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
 	"time"
 
 	"google.golang.org/grpc/resolver"
 
+	"github.com/rollcall-go/rollcall/grpcx/internal/passing"
 	"github.com/rollcall-go/rollcall/registry"
 )
 
@@ -101,6 +103,7 @@ type watcher struct {
 	resolved bool                 // cc has a state
 	sent     []*registry.Instance // its instances
 	made     endpoints            // and what they were made into
+	zones    passing.Zones        // and which of their neighbours were left out
 	newest   []*registry.Instance // the set that the registry gave last
 	why      string               // what the registry said beside it
 	panics   bool
@@ -195,16 +198,16 @@ func (r *watcher) send(c choice) {
 		}
 	}
 	// A channel that never had an address has no policy that could be told of an empty set.
-	news := r.doubted || !slices.EqualFunc(c.use, r.sent, (*registry.Instance).Equal)
+	news := r.doubted || !slices.EqualFunc(c.use, r.sent, (*registry.Instance).Equal) || !maps.Equal(c.zones, r.zones)
 	r.doubted = false
 	if news && (r.resolved || len(c.use) > 0) {
 		all := r.made.update(c.use)
-		r.resolved, r.sent = true, c.use
+		r.resolved, r.sent, r.zones = true, c.use, c.zones
 		if r.served != nil {
 			r.served.know(r.target, c.use)
 		}
 		// The error that it may return asks for another attempt. What there is has been sent.
-		_ = r.cc.UpdateState(resolver.State{Endpoints: all})
+		_ = r.cc.UpdateState(passing.Set(resolver.State{Endpoints: all}, c.zones))
 		r.meter.count(metricUpdates)
 		r.meter.gauge(metricEndpoints, len(all))
 		if r.target.config.Subset > 0 {

@@ -34,10 +34,11 @@
 // levels, for two of them, with 1/threshold for its overprovisioning factor, whose default 1.4 makes 0.71
 // (https://www.envoyproxy.io/docs/envoy/latest/intro/arch_overview/upstream/load_balancing/priority).
 //
-// Ready means connected, and healthy where client-side health checks are on. All means what the resolver knows of: an
-// instance that the registry has dropped, or does not pass on because its checks fail, is missed by nobody. An instance that
-// was just added counts once its first connection has come about or failed, so that a zone that grows does not shed calls
-// meanwhile. Weights do not count here, as in Envoy's default.
+// Ready means connected, and healthy where client-side health checks are on. All means what the registry has but for those
+// that drain: an instance that does not pass there is not ready. (Without PanicThreshold, see package grpcx, the resolver
+// does not know of these.) One that has left the registry is missed by nobody. An instance that was just added counts once
+// its first connection has come about or failed, so that a zone that grows does not shed calls meanwhile. Weights do not
+// count here, as in Envoy's default.
 //
 // Within the own zone, and among all the others together, instances get calls by their weights as with package weighted, and
 // one of weight 0, which drains, gets none while another is ready. The policy keeps connections to the instances of all
@@ -63,6 +64,7 @@ import (
 	"google.golang.org/grpc/serviceconfig"
 
 	"github.com/rollcall-go/rollcall/grpcx/internal/explain"
+	"github.com/rollcall-go/rollcall/grpcx/internal/passing"
 	"github.com/rollcall-go/rollcall/grpcx/internal/settings"
 	"github.com/rollcall-go/rollcall/grpcx/internal/sharded"
 )
@@ -83,6 +85,9 @@ type config struct {
 	zone      string
 	threshold float64
 }
+
+// owns reports whether zone is the client's own.
+func (c *config) owns(zone string) bool { return c.zone != "" && zone == c.zone }
 
 type builder struct{}
 
@@ -116,9 +121,15 @@ func (builder) Build(cc balancer.ClientConn, o balancer.BuildOptions) balancer.B
 
 type policy struct {
 	balancer.Balancer
-	config   atomic.Pointer[config] // connections change their state, and with it the picker, at any time
+	known    atomic.Pointer[known] // connections change their state, and with it the picker, at any time
 	turn     atomic.Uint32
 	recorder stats.MetricsRecorder
+}
+
+// known is what the channel said last, but for the endpoints.
+type known struct {
+	config *config
+	zones  passing.Zones
 }
 
 // UpdateClientConnState implements [balancer.Balancer].
@@ -127,22 +138,26 @@ func (p *policy) UpdateClientConnState(s balancer.ClientConnState) error {
 	if !ok { // a policy above this one has none for it
 		c = &config{zone: os.Getenv(Variable), threshold: defaultThreshold}
 	}
-	p.config.Store(c)
+	p.known.Store(&known{config: c, zones: passing.From(s.ResolverState)})
 	return p.Balancer.UpdateClientConnState(s)
 }
 
 func (p *policy) picker(children []sharded.Child) balancer.Picker {
-	c := p.config.Load()
+	k := p.known.Load()
 	n := 0
 	for i, child := range children {
-		if c.zone != "" && child.Zone == c.zone {
+		if k.config.owns(child.Zone) {
 			children[i], children[n] = children[n], child
 			n++
 		}
 	}
 	own, rest := children[:n], children[n:]
 	ours, theirs := sharded.NewGroup(own), sharded.NewGroup(rest)
-	share := ownShare(readiness(own, ours), readiness(rest, theirs), c.threshold)
+	share := ownShare(
+		readiness(own, ours)*k.zones.Share(k.config.owns),
+		readiness(rest, theirs)*k.zones.Share(func(zone string) bool { return !k.config.owns(zone) }),
+		k.config.threshold,
+	)
 	switch share {
 	case 1:
 		return &single{group: ours, where: local, turn: &p.turn, recorder: p.recorder}
