@@ -36,8 +36,8 @@ type agents struct {
 
 	mu  sync.Mutex
 	now int // which of all is in use
-	// entries are those that were written and not removed, by the ID of the service: the owner at each agent.
-	entries map[string]map[*agent]string
+	// entries are those that were written and not removed, by the ID of the service: the mark at each agent.
+	entries map[string]map[*agent]mark
 	work    sync.WaitGroup // the probing; grows under mu, and not once closed
 	// life ends with the driver, whose Close joins the probing. It is held here since probing outlives each single call.
 	life   context.Context

@@ -2,7 +2,6 @@ package consul
 
 import (
 	"context"
-	"crypto/rand"
 	"maps"
 	"slices"
 	"strings"
@@ -19,6 +18,7 @@ type driver struct {
 	settings *settings
 	agent    *agent // which calls go to
 	agents   *agents
+	marks    *marks
 	rate     *rate
 }
 
@@ -51,7 +51,7 @@ func (d *driver) Announce(ctx context.Context, in *registry.Instance) (registry.
 		l = &lease{
 			d:         d,
 			serviceID: serviceID(in.Service, in.ID),
-			owner:     rand.Text(),
+			mark:      d.marks.next(),
 			beating:   make(chan struct{}, 1),
 			writing:   make(chan struct{}, 1),
 			released:  make(chan struct{}),

@@ -24,11 +24,13 @@ const (
 	unchangedPause = time.Second
 )
 
-// lease holds one entry of the agent. It knows its entry by owner: whatever announces the same ID writes another.
+// lease holds one entry of the agent. It knows its entry by the mark: whatever announces the same ID writes another.
 type lease struct {
 	d         *driver
 	serviceID string
-	owner     string
+	mark      mark               // but for its turn
+	content   *registry.Instance // what was to be written last; used by Announce and Update alone
+	turn      atomic.Uint64      // of content
 
 	// beating holds a token while the check is written: a heartbeat with the old status must not arrive after an Update
 	// with the new one.
@@ -47,10 +49,16 @@ type lease struct {
 
 // write makes one attempt to bring in into the agent. It leaves alone what an operator has set.
 func (l *lease) write(ctx context.Context, in *registry.Instance) error {
-	service, err := l.d.registration(in, l.serviceID, l.owner)
+	next := l.newest()
+	if in != l.content {
+		next.turn++
+	}
+	service, err := l.d.registration(in, l.serviceID, next.String())
 	if err != nil {
 		return err
 	}
+	l.content = in
+	l.turn.Store(next.turn)
 	if l.settled && in.Status == l.status {
 		return l.register(ctx, service)
 	}
@@ -78,13 +86,20 @@ func (l *lease) write(ctx context.Context, in *registry.Instance) error {
 	return nil
 }
 
+// newest is the mark of what was to be written last.
+func (l *lease) newest() mark {
+	m := l.mark
+	m.turn = l.turn.Load()
+	return m
+}
+
 // register writes the entry.
 func (l *lease) register(ctx context.Context, service *api.AgentServiceRegistration) error {
 	if err := l.lock(ctx); err != nil {
 		return err
 	}
 	defer l.unlock()
-	l.d.agents.left(l.serviceID, l.d.agent, l.owner)
+	l.d.agents.left(l.serviceID, l.d.agent, l.mark)
 	return l.put(ctx, service)
 }
 
@@ -242,6 +257,11 @@ func (l *lease) guard(ctx context.Context) error {
 		if err := l.mine(entry); err != nil {
 			return err
 		}
+		if l.isOutdated(entry) {
+			if err := l.rewrite(ctx); err != nil {
+				return err
+			}
+		}
 		l.seen.Store(time.Now().UnixNano())
 		waited := hash != "" && time.Since(began) >= l.d.settings.Wait
 		if now == "" || now == hash && !waited {
@@ -283,10 +303,15 @@ func (l *lease) read(ctx context.Context, hash string) (entry *api.AgentService,
 
 // mine returns an error where entry is another's.
 func (l *lease) mine(entry *api.AgentService) error {
-	if entry.Meta[metaOwner] == l.owner {
+	if l.mark.isOf(parseMark(entry.Meta[metaOwner])) {
 		return nil
 	}
 	return fmt.Errorf("%w: consul at %s has it under %s", registry.ErrReplaced, l.d.settings.location, l.serviceID)
+}
+
+// isOutdated reports whether entry is of a write before the newest.
+func (l *lease) isOutdated(entry *api.AgentService) bool {
+	return l.newest().outdates(parseMark(entry.Meta[metaOwner]))
 }
 
 // Update implements [registry.Lease]. Consul has no condition that a registration could be made under, so an announcement

@@ -322,7 +322,7 @@ func TestGuardIsNeverHot(t *testing.T) {
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		reads++
 		w.Header().Set("X-Consul-ContentHash", "same")
-		fmt.Fprint(w, `{"ID":"s:a","Meta":{"rollcall-owner":"me"}}`)
+		fmt.Fprint(w, `{"ID":"s:a","Meta":{"rollcall-owner":"me.1.0"}}`)
 	}))
 	defer srv.Close()
 	d, err := newDriver(Config{Address: srv.URL})
@@ -330,7 +330,7 @@ func TestGuardIsNeverHot(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer d.Close()
-	l := &lease{d: d, serviceID: "s:a", owner: "me", beating: make(chan struct{}, 1), released: make(chan struct{})}
+	l := &lease{d: d, serviceID: "s:a", mark: mark{client: "me", lease: 1}, beating: make(chan struct{}, 1), released: make(chan struct{})}
 	if err := l.Keep(within(t, 2*unchangedPause)); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("Keep returned %v", err)
 	}

@@ -5,22 +5,22 @@ import (
 	"time"
 )
 
-// left remembers that owner's entry was written to an agent, until it is removed from there. A program that goes on at another agent
-// leaves its entry behind at one that it cannot reach. Where the check is not a heartbeat it may pass there for ever, so the
-// entry is removed as soon as that can be.
-func (p *agents) left(serviceID string, at *agent, owner string) {
+// left remembers that the entry of an announcement was written to an agent, until it is removed from there. A program that
+// goes on at another agent leaves its entry behind at one that it cannot reach. Where the check is not a heartbeat it may pass
+// there for ever, so the entry is removed as soon as that can be.
+func (p *agents) left(serviceID string, at *agent, of mark) {
 	if len(p.all) == 1 {
 		return
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.entries == nil {
-		p.entries = map[string]map[*agent]string{}
+		p.entries = map[string]map[*agent]mark{}
 	}
 	if p.entries[serviceID] == nil {
-		p.entries[serviceID] = map[*agent]string{}
+		p.entries[serviceID] = map[*agent]mark{}
 	}
-	p.entries[serviceID][at] = owner
+	p.entries[serviceID][at] = of
 }
 
 // forget undoes left.
@@ -32,14 +32,14 @@ func (p *agents) forget(serviceID string, at *agent) {
 	}
 }
 
-// elsewhere returns the agents that may have an entry of ours but for one, and the owner of each.
-func (p *agents) elsewhere(serviceID string, but *agent) map[*agent]string {
+// elsewhere returns the agents that may have an entry of ours but for one, and the mark of each.
+func (p *agents) elsewhere(serviceID string, but *agent) map[*agent]mark {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	out := map[*agent]string{}
-	for a, owner := range p.entries[serviceID] {
+	out := map[*agent]mark{}
+	for a, m := range p.entries[serviceID] {
 		if a != but {
-			out[a] = owner
+			out[a] = m
 		}
 	}
 	return out
@@ -55,8 +55,8 @@ func (l *lease) clearElsewhere(ctx context.Context) {
 		if len(left) == 0 {
 			return
 		}
-		for a, owner := range left {
-			l.clear(ctx, a, owner)
+		for a, m := range left {
+			l.clear(ctx, a, m)
 		}
 		select {
 		case <-ctx.Done():
@@ -71,13 +71,13 @@ func (l *lease) clearElsewhere(ctx context.Context) {
 func (l *lease) clearBriefly(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, dialTimeoutOfSeveral)
 	defer cancel()
-	for a, owner := range l.d.agents.elsewhere(l.serviceID, l.d.agent) {
-		l.clear(ctx, a, owner)
+	for a, m := range l.d.agents.elsewhere(l.serviceID, l.d.agent) {
+		l.clear(ctx, a, m)
 	}
 }
 
-// clear makes one attempt to remove the entry of owner at a, which forgets it then.
-func (l *lease) clear(ctx context.Context, a *agent, owner string) {
-	there := &lease{d: l.d.at(a), serviceID: l.serviceID, owner: owner, writing: make(chan struct{}, 1)}
+// clear makes one attempt to remove the entry of an announcement at a, which forgets it then.
+func (l *lease) clear(ctx context.Context, a *agent, of mark) {
+	there := &lease{d: l.d.at(a), serviceID: l.serviceID, mark: of, writing: make(chan struct{}, 1)}
 	_ = there.remove(ctx) // what could not be removed is remembered
 }

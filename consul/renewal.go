@@ -27,6 +27,26 @@ func (l *lease) put(ctx context.Context, service *api.AgentServiceRegistration) 
 	return err
 }
 
+// rewrite puts what was written last in the place of a write that was late.
+func (l *lease) rewrite(ctx context.Context) error {
+	if err := l.lock(ctx); err != nil { // an Update in flight may be what the entry lacks
+		return err
+	}
+	defer l.unlock()
+	entry, _, err := l.read(ctx, "")
+	if err != nil {
+		return err
+	}
+	if err := l.mine(entry); err != nil {
+		return err
+	}
+	last := l.written.service
+	if !l.isOutdated(entry) || last == nil || last.Meta[metaOwner] != l.newest().String() || l.releasing.Load() {
+		return nil // what has not been written yet is its caller's to write
+	}
+	return l.put(ctx, last)
+}
+
 // lock gets the right to register the entry and to remove it.
 func (l *lease) lock(ctx context.Context) error {
 	select {

@@ -1,6 +1,7 @@
 package grpcx
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -54,16 +55,16 @@ type healthCheckConfig struct {
 }
 
 // defaultServiceConfig is that of a channel of NewClient. What it says stands in the doc there.
-func defaultServiceConfig(health *string) string {
+func defaultServiceConfig(to *target) string {
 	c := serviceConfig{
-		Balancing: []map[string]struct{}{{policyName: {}}},
+		Balancing: []map[string]struct{}{{cmp.Or(to.policy, policyName): {}}},
 		Methods: []methodConfig{{Name: []struct{}{{}}, Retry: retryPolicy{
 			MaxAttempts: 3, InitialBackoff: "0.05s", MaxBackoff: "1s", BackoffMultiplier: 2, Codes: []string{"UNAVAILABLE"},
 		}}},
 		Throttling: retryThrottling{MaxTokens: 100, TokenRatio: 0.1},
 	}
-	if health != nil {
-		c.Health = &healthCheckConfig{*health}
+	if to.health != nil {
+		c.Health = &healthCheckConfig{*to.health}
 	}
 	text, err := json.Marshal(c)
 	if err != nil {
@@ -78,8 +79,9 @@ func defaultServiceConfig(health *string) string {
 // It is grpc.NewClient with these defaults, which opts override:
 //
 //   - round_robin, and not pick_first, which sends all calls to one instance. Its name is rollcall_round_robin, since calls
-//     that fail because the last instance has gone say which service, and in which registry. A service config of the
-//     caller's, by grpc.WithDefaultServiceConfig, replaces this and the next two.
+//     that fail because the last instance has gone say which service, and in which registry. The parameter policy=NAME in
+//     the target takes another one with its own defaults, such as rollcall_p2c of the package p2c below this one, which is
+//     to be imported. A service config of the caller's, by grpc.WithDefaultServiceConfig, replaces this and the next two.
 //   - Calls that end with UNAVAILABLE are made up to twice again, on another instance where there is one, after 50 and 100 ms
 //     (by half and half at random). There is a budget: 50 such calls at once, and then one for ten that succeed. A call of
 //     which the server has begun to answer is not made again. grpc.WithDisableRetry turns it off.
@@ -103,8 +105,8 @@ func NewClient(target string, d registry.Discovery, opts ...grpc.DialOption) (*g
 	}
 	table := new(served)
 	defaults := []grpc.DialOption{
-		grpc.WithResolvers(&builder{discovery: d, config: config, health: true, served: table}),
-		grpc.WithDefaultServiceConfig(defaultServiceConfig(to.health)),
+		grpc.WithResolvers(&builder{discovery: d, config: config, client: true, served: table}),
+		grpc.WithDefaultServiceConfig(defaultServiceConfig(to)),
 		grpc.WithNoProxy(),
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: keepaliveTime, Timeout: keepaliveTimeout}),
 		grpc.WithChainUnaryInterceptor(table.unary),

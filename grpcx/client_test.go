@@ -84,7 +84,7 @@ func TestATargetThatCanNeverWorkIsNamed(t *testing.T) {
 		"rollcall:///":                             "Service: is required",
 		"rollcall://backend":                       "a host has no meaning here",
 		"rollcall://u:hunter2@h/backend":           "a host has no meaning here",
-		"rollcall:///backend?tags=a":               `unknown URL parameter "tags" (known: any-status, empty-hold, endpoint, health, meta.…, panic-threshold, subset, tag, version)`,
+		"rollcall:///backend?tags=a":               `unknown URL parameter "tags" (known: any-status, empty-hold, endpoint, health, meta.…, panic-threshold, policy, subset, tag, version)`,
 		"rollcall:///backend?any-status=perh":      `"any-status": "perh" is not true or false`,
 		"rollcall:///backend#f":                    "fragment",
 		"rollcall:///backend?subset=-1":            "Subset (subset): -1 is negative",

@@ -99,17 +99,46 @@ func TestHealthIsAskedFor(t *testing.T) {
 	}
 }
 
-func TestHealthIsForNewClient(t *testing.T) {
+func TestAPolicyByName(t *testing.T) {
+	store := newStore(t)
+	first, second := newBackend(t).serve(t), newBackend(t).serve(t)
+	announce(t, store, first.address())
+	announce(t, store, second.address())
+	conn := dial(t, target+"?policy=pick_first", store)
+	one, err := call(patiently(t), conn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 20 {
+		if who, err := call(patiently(t), conn); err != nil || who != one {
+			t.Errorf("%s answered, and then %s, %v", one, who, err)
+		}
+	}
+	_, err = grpcx.NewClient(target+"?policy=nobodys", store, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if !errors.Is(err, registry.ErrInvalid) || !strings.Contains(err.Error(), `no balancing policy "nobodys" is registered`) {
+		t.Errorf("it says %v", err)
+	}
+	// The rest of what NewClient sets stays.
+	other := newStore(t)
+	calls := failingBackend(t, other, 2)
+	if _, err := call(patiently(t), dial(t, target+"?policy=pick_first", other)); err != nil || calls.Load() != 3 {
+		t.Errorf("%v after %d calls", err, calls.Load())
+	}
+}
+
+func TestSomeParametersAreForNewClient(t *testing.T) {
 	store := newStore(t)
 	announce(t, store, newBackend(t).serve(t).address())
-	conn, err := grpc.NewClient(target+"?health=", grpc.WithResolvers(grpcx.NewBuilder(store, grpcx.ResolverConfig{})),
-		grpc.WithTransportCredentials(insecure.NewCredentials()))
-	if err == nil {
-		defer conn.Close()
-		_, err = call(patiently(t), conn)
-	}
-	if err == nil || !strings.Contains(err.Error(), `"health" is for grpcx.NewClient`) {
-		t.Errorf("it says %v", err)
+	for _, parameter := range []string{"?health=", "?policy=round_robin"} {
+		conn, err := grpc.NewClient(target+parameter, grpc.WithResolvers(grpcx.NewBuilder(store, grpcx.ResolverConfig{})),
+			grpc.WithTransportCredentials(insecure.NewCredentials()))
+		if err == nil {
+			defer conn.Close()
+			_, err = call(patiently(t), conn)
+		}
+		if err == nil || !strings.Contains(err.Error(), "are for grpcx.NewClient") {
+			t.Errorf("%s says %v", parameter, err)
+		}
 	}
 }
 

@@ -30,7 +30,8 @@ const Scheme = "rollcall"
 //	subset=N               see ResolverConfig.Subset
 //	panic-threshold=SHARE  see ResolverConfig.PanicThreshold; 0 is never
 //	empty-hold=DURATION    see ResolverConfig.EmptyHold; 0 is not at all
-//	health=NAME            asks servers for their health, see NewClient, which alone understands it
+//
+// and two that NewClient alone understands, see there: health=NAME and policy=NAME.
 //
 // A target that cannot be used is an error from grpc.NewClient or the first call. Each channel watches d for as long as it
 // is not idle; channels with one target share one query, as [registry.Registry] does it. What a Registry knows already the
@@ -51,7 +52,7 @@ func NewBuilder(d registry.Discovery, c ResolverConfig) resolver.Builder {
 type builder struct {
 	discovery registry.Discovery
 	config    ResolverConfig
-	health    bool // whether somebody sees to it that servers are asked for their health
+	client    bool // of NewClient, which makes the service config
 	served    *served
 }
 
@@ -69,8 +70,8 @@ func (b *builder) Build(t resolver.Target, cc resolver.ClientConn, o resolver.Bu
 	if err != nil {
 		return nil, err
 	}
-	if to.health != nil && !b.health {
-		return nil, fmt.Errorf(`rollcall: %w: URL parameter "health" is for grpcx.NewClient; elsewhere healthCheckConfig of the service config does it`, registry.ErrInvalid)
+	if (to.health != nil || to.policy != "") && !b.client {
+		return nil, fmt.Errorf(`rollcall: %w: URL parameters "health" and "policy" are for grpcx.NewClient; elsewhere the service config does it`, registry.ErrInvalid)
 	}
 	if !to.query.AnyStatus && to.config.PanicThreshold > 0 {
 		to.query.AnyStatus, to.all = true, true

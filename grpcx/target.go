@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strconv"
 
+	"google.golang.org/grpc/balancer"
 	"google.golang.org/grpc/resolver"
 
 	"github.com/rollcall-go/rollcall/internal/urlparam"
@@ -18,6 +19,7 @@ type target struct {
 	endpoint string         // of the instances; "" is their address
 	config   ResolverConfig
 	health   *string // the service that servers are asked about; nil where they are not
+	policy   string  // the name of the balancing policy; "" is the default
 }
 
 // parseTarget reads SCHEME:///SERVICE?parameter=value over c. Its error names every part that cannot be used: a channel
@@ -35,6 +37,7 @@ func parseTarget(t resolver.Target, c ResolverConfig) (*target, error) {
 	var threshold, health string
 	p.String("panic-threshold", &threshold)
 	p.String("health", &health)
+	p.String("policy", &to.policy)
 	if t.URL.Query().Has("health") {
 		to.health = &health
 	}
@@ -45,6 +48,9 @@ func parseTarget(t resolver.Target, c ResolverConfig) (*target, error) {
 			errs = append(errs, fmt.Errorf("%w: URL parameter \"panic-threshold\": %q is not a share from 0, which is never, to 1", registry.ErrInvalid, threshold))
 		}
 		to.config.PanicThreshold = share
+	}
+	if to.policy != "" && balancer.Get(to.policy) == nil {
+		errs = append(errs, fmt.Errorf("%w: URL parameter \"policy\": no balancing policy %q is registered; is its package imported?", registry.ErrInvalid, to.policy))
 	}
 	if to.config.EmptyHold < 0 {
 		errs = append(errs, fmt.Errorf("%w: URL parameter \"empty-hold\": %v is negative; 0 is not at all", registry.ErrInvalid, to.config.EmptyHold))

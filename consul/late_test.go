@@ -1,0 +1,191 @@
+package consul
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/rollcall-go/rollcall/internal/testbed"
+	"github.com/rollcall-go/rollcall/registry"
+)
+
+// detour makes one registration late: the connection breaks before there is an answer, and it arrives when deliver is called.
+type detour struct {
+	agent string
+
+	mu    sync.Mutex
+	armed bool
+	late  []byte // the body
+}
+
+func (o *detour) intercept(w http.ResponseWriter, r *http.Request) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if !o.armed || r.Method != http.MethodPut || !strings.HasSuffix(r.URL.Path, "/agent/service/register") {
+		return false
+	}
+	o.armed = false
+	o.late, _ = io.ReadAll(r.Body)
+	if conn, _, err := w.(http.Hijacker).Hijack(); err == nil {
+		conn.Close()
+	}
+	return true
+}
+
+func (o *detour) arm() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.armed = true
+}
+
+func (o *detour) deliver(t *testing.T) {
+	t.Helper()
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.late == nil {
+		t.Fatal("nothing was made late")
+	}
+	q, err := http.NewRequest(http.MethodPut, "http://"+o.agent+"/v1/agent/service/register", bytes.NewReader(o.late))
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := http.DefaultClient.Do(q)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		t.Fatal(resp.Status)
+	}
+}
+
+// An agent that hung reads, when it goes on, registrations that were given up and made again since.
+func TestALateWriteIsPutRight(t *testing.T) {
+	agent := testbed.StartConsul(t)
+	operator := operatorOf(t, agent)
+	start := func(t *testing.T) (*detour, *driver) {
+		proxy := testbed.NewProxy(t, agent.Addr())
+		o := &detour{agent: agent.Addr()}
+		proxy.Intercept(o.intercept)
+		d, err := newDriver(Config{Address: proxy.Addr()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { d.Close() })
+		return o, d
+	}
+	version := func(service, v string) *registry.Instance {
+		return &registry.Instance{ID: "a", Service: service, Address: "10.0.0.1:80", Weight: 1, Version: v}
+	}
+	keep := func(t *testing.T, l registry.Lease) {
+		ctx, cancel := context.WithCancel(context.Background())
+		end := make(chan error, 1)
+		go func() { end <- l.Keep(ctx) }()
+		t.Cleanup(func() {
+			cancel()
+			if err := <-end; err != context.Canceled {
+				t.Errorf("Keep returned %v", err)
+			}
+		})
+
+	}
+	has := func(service, v string) bool {
+		entry, _, err := operator.Agent().Service(serviceID(service, "a"), nil)
+		return err == nil && entry.Meta["version"] == v
+	}
+	put := func(t *testing.T, o *detour, service, want string) {
+		t.Helper()
+		o.deliver(t)
+		began := time.Now()
+		eventually(t, "the newest content is back", func() bool { return has(service, want) })
+		t.Logf("put right after %v", time.Since(began))
+	}
+	must := func(t *testing.T, err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+
+	t.Run("of Update", func(t *testing.T) {
+		o, d := start(t)
+		l, err := d.Announce(t.Context(), version("late-update", "0"))
+		must(t, err)
+		keep(t, l)
+		o.arm()
+		if err := l.Update(t.Context(), version("late-update", "1")); err == nil {
+			t.Fatal("the update was not made late")
+		}
+		must(t, l.Update(t.Context(), version("late-update", "2")))
+		put(t, o, "late-update", "2")
+		must(t, l.Update(t.Context(), version("late-update", "3")))
+		put(t, o, "late-update", "3")
+	})
+	t.Run("of Announce", func(t *testing.T) {
+		o, d := start(t)
+		o.arm()
+		if _, err := d.Announce(t.Context(), version("late-announce", "1")); err == nil {
+			t.Fatal("the announcement was not made late")
+		}
+		l, err := d.Announce(t.Context(), version("late-announce", "2"))
+		must(t, err)
+		keep(t, l)
+		put(t, o, "late-announce", "2")
+	})
+	t.Run("before the next", func(t *testing.T) {
+		o, d := start(t)
+		l, err := d.Announce(t.Context(), version("early", "0"))
+		must(t, err)
+		keep(t, l)
+		o.arm()
+		_ = l.Update(t.Context(), version("early", "1"))
+		o.deliver(t)
+		must(t, l.Update(t.Context(), version("early", "2")))
+		eventually(t, "the newest content", func() bool { return has("early", "2") })
+	})
+	t.Run("and an operator's change is not", func(t *testing.T) {
+		_, d := start(t)
+		l, err := d.Announce(t.Context(), version("operator", "1"))
+		must(t, err)
+		keep(t, l)
+		entry, _, err := operator.Agent().Service(serviceID("operator", "a"), nil)
+		must(t, err)
+		o := &detour{agent: agent.Addr(), late: []byte(`{"ID":"` + entry.ID + `","Name":"operator","Address":"10.0.0.1","Port":80,
+			"Meta":{"rollcall-owner":"` + entry.Meta[metaOwner] + `","version":"by hand"}}`)}
+		o.deliver(t)
+		must(t, l.(*lease).rewrite(t.Context()))
+		if !has("operator", "by hand") {
+			t.Error("an operator's change of an entry that has its mark was undone")
+		}
+	})
+}
+
+func TestMarks(t *testing.T) {
+	m := newMarks()
+	first, second := m.next(), m.next()
+	later := second
+	later.turn++
+	for _, c := range []struct {
+		a, b         mark
+		outdates, of bool // a outdates b; b is of a
+	}{
+		{first, first, false, true}, {second, first, true, true}, {first, second, false, false},
+		{later, second, true, true}, {second, later, false, true}, {first, newMarks().next(), false, false},
+		{first, parseMark(""), false, false}, {first, parseMark("x.1"), false, false}, {first, parseMark(m.client + ".a.b"), false, false},
+	} {
+		if got := c.a.outdates(c.b); got != c.outdates {
+			t.Errorf("%v outdates %v: %v", c.a, c.b, got)
+		}
+		if got := c.a.isOf(c.b); got != c.of {
+			t.Errorf("%v is of %v: %v", c.b, c.a, got)
+		}
+		if c.a != parseMark(c.a.String()) {
+			t.Errorf("%v is read as %v", c.a, parseMark(c.a.String()))
+		}
+	}
+}
