@@ -103,7 +103,7 @@ func (p *agents) judge(a *agent, err error, elsewhere bool) {
 func (e *callError) isAgents(elsewhere bool) bool {
 	switch e.code {
 	case 0, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
-		return e.kind == registry.ErrUnavailable
+		return e.kind == registry.ErrUnavailable && !(elsewhere && e.late)
 	case http.StatusInternalServerError:
 		return !elsewhere && (strings.Contains(e.text, "No known Consul servers") || strings.Contains(e.text, "No cluster leader") ||
 			strings.Contains(e.text, "rpc error getting client"))

@@ -23,6 +23,7 @@
 //	Namespace              namespace          CONSUL_NAMESPACE         the token's     name (Enterprise)
 //	Partition              partition          CONSUL_PARTITION         the agent's     name (Enterprise)
 //	Datacenter             dc                 (none)                   the agent's     name
+//	Failover               failover           (none)                   none            names with commas between them
 //	Peer                   peer               (none)                   none            name
 //	Near                   near               (none)                   none            node name or _agent
 //	Limit                  limit              (none)                   0, all          instances
@@ -56,6 +57,16 @@
 // An announcement belongs to the agent that it was made at, and stays there for as long as that answers. Then it is made at the
 // agent in use, under the node of that agent. What is left at the first one has the same ID: it leaves the sets when its TTL
 // ends, it is removed there by the program as soon as that agent answers again, and by Consul after DeregisterAfter.
+//
+// # Several datacenters
+//
+// With Failover a watch reads Datacenter, and while that says that it has no passing instance of what the query selects, also the
+// others, all at once: its set is that of the first one in their order that has some. It comes back as soon as Datacenter has
+// some again. One that fails or does not answer is passed over and asked again, so it delays nothing but a set without
+// instances, and that by 1 s; while none has any and one cannot be asked, there is an error beside the last good set and no
+// empty one. A failure of Datacenter itself is no reason to leave it once it had instances.
+//
+// Each instance then says where it is, under the key [MetaDatacenter] of its metadata.
 //
 // # What an announcement looks like
 //
