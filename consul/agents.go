@@ -20,6 +20,7 @@ type agent struct {
 	location string // host:port, or unix:///path
 	client   *api.Client
 	end      func() // of the transport
+	crowd    *crowd // of its reads
 
 	calls map[*call]struct{} // in flight; guarded by agents.mu
 	rest  context.CancelFunc // ends the probing of this agent; nil while no call is in flight
