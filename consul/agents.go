@@ -20,6 +20,7 @@ type agent struct {
 	location string // host:port, or unix:///path
 	client   *api.Client
 	end      func() // of the transport
+	crowd    *crowd // of its reads
 
 	calls map[*call]struct{} // in flight; guarded by agents.mu
 	rest  context.CancelFunc // ends the probing of this agent; nil while no call is in flight
@@ -103,7 +104,7 @@ func (p *agents) judge(a *agent, err error, elsewhere bool) {
 func (e *callError) isAgents(elsewhere bool) bool {
 	switch e.code {
 	case 0, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
-		return e.kind == registry.ErrUnavailable
+		return e.kind == registry.ErrUnavailable && !(elsewhere && e.late)
 	case http.StatusInternalServerError:
 		return !elsewhere && (strings.Contains(e.text, "No known Consul servers") || strings.Contains(e.text, "No cluster leader") ||
 			strings.Contains(e.text, "rpc error getting client"))

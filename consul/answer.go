@@ -52,7 +52,7 @@ func (a *lastAnswer) decode(body []byte) ([]element, error) {
 	elements := make([]element, 0, len(a.elements)+1)
 	one := a.decodeEntry
 	if one == nil {
-		one = decodeEntry
+		one = new(entryDecoder).instance
 	}
 	walk := array{b: body}
 	more, err := walk.open()

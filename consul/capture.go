@@ -14,6 +14,8 @@ import (
 type capture struct {
 	body   []byte
 	header http.Header // nil where there was no answer of status 200
+	// status and version are those of the answer: of HTTP, 0 where there was none.
+	status, version int
 }
 
 type captureKey struct{}
@@ -30,8 +32,12 @@ type capturing struct{ http.RoundTripper }
 func (t capturing) RoundTrip(req *http.Request) (*http.Response, error) {
 	resp, err := t.RoundTripper.RoundTrip(req)
 	c, _ := req.Context().Value(captureKey{}).(*capture)
-	if err != nil || c == nil || resp.StatusCode != http.StatusOK {
+	if err != nil || c == nil {
 		return resp, err
+	}
+	c.status, c.version = resp.StatusCode, resp.ProtoMajor
+	if resp.StatusCode != http.StatusOK {
+		return resp, nil
 	}
 	defer resp.Body.Close()
 	if c.body, err = readAll(c.body[:0], resp.Body); err != nil {

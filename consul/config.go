@@ -40,6 +40,9 @@ type Config struct {
 
 	// Datacenter is where instances are looked up. Announcing is always done in the datacenter of the agent.
 	Datacenter string `json:"datacenter,omitempty" yaml:"datacenter,omitempty"`
+	// Failover names datacenters, with commas between them, that take the place of that one while it has no passing instance: the
+	// first of them that has one. See the package comment.
+	Failover string `json:"failover,omitempty" yaml:"failover,omitempty"`
 	// Peer is the peer cluster whose exported instances are looked up. Of a peer that it does not know Consul says that it has
 	// no instances.
 	Peer string `json:"peer,omitempty" yaml:"peer,omitempty"`
@@ -201,6 +204,7 @@ func (c Config) check() error {
 	if d.DeregisterAfter < minDeregisterAfter {
 		fail("DeregisterAfter (deregister-after)", c.DeregisterAfter, fmt.Sprintf("is below %v, the least that Consul does", minDeregisterAfter))
 	}
+	errs = append(errs, checkFailover(c))
 	if err := c.Options.Validate(); err != nil {
 		errs = append(errs, err)
 	}

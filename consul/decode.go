@@ -25,11 +25,8 @@ type entry struct {
 		Address         string
 		Port            int
 		Meta            map[string]string
-		TaggedAddresses map[string]struct {
-			Address string
-			Port    int
-		}
-		Weights struct{ Passing int }
+		TaggedAddresses taggedAddresses
+		Weights         struct{ Passing int }
 	}
 	Checks []check
 }
@@ -40,9 +37,11 @@ type check struct {
 }
 
 // decodeEntry decodes an entry as this package or somebody else wrote it.
-func decodeEntry(raw []byte) (*registry.Instance, error) {
+func decodeEntry(raw []byte) (*registry.Instance, error) { return new(entryDecoder).instance(raw) }
+
+func (d *entryDecoder) instance(raw []byte) (*registry.Instance, error) {
 	var e entry
-	if err := json.Unmarshal(raw, &e); err != nil {
+	if err := d.decode(raw, &e); err != nil {
 		return nil, err
 	}
 	if e.Service.Service == "" {

@@ -23,6 +23,7 @@
 //	Namespace              namespace          CONSUL_NAMESPACE         the token's     name (Enterprise)
 //	Partition              partition          CONSUL_PARTITION         the agent's     name (Enterprise)
 //	Datacenter             dc                 (none)                   the agent's     name
+//	Failover               failover           (none)                   none            names with commas between them
 //	Peer                   peer               (none)                   none            name
 //	Near                   near               (none)                   none            node name or _agent
 //	Limit                  limit              (none)                   0, all          instances
@@ -57,6 +58,16 @@
 // agent in use, under the node of that agent. What is left at the first one has the same ID: it leaves the sets when its TTL
 // ends, it is removed there by the program as soon as that agent answers again, and by Consul after DeregisterAfter.
 //
+// # Several datacenters
+//
+// With Failover a watch reads Datacenter, and while that says that it has no passing instance of what the query selects, also the
+// others, all at once: its set is that of the first one in their order that has some. It comes back as soon as Datacenter has
+// some again. One that fails or does not answer is passed over and asked again, so it delays nothing but a set without
+// instances, and that by 1 s; while none has any and one cannot be asked, there is an error beside the last good set and no
+// empty one. A failure of Datacenter itself is no reason to leave it once it had instances.
+//
+// Each instance then says where it is, under the key [MetaDatacenter] of its metadata.
+//
 // # What an announcement looks like
 //
 // An instance is a service of the agent whose ID is service:id, and service:id~mark where either has an upper-case letter,
@@ -83,6 +94,14 @@
 // The tags of a query are parameters of its reads, and its version and metadata an expression beside Filter, so that Consul leaves
 // out what nobody wants. It does so with entries of this package. Those that others wrote, and those with an overflow, all
 // come and are selected here, since their version and metadata need not stand where an expression would look.
+//
+// # Many watches
+//
+// A watch has one read in flight. Over TLS the agent speaks HTTP/2, and a connection carries some 250 of them. Over plain HTTP each
+// has a connection of its own, and an agent takes 200 from one address, so no more than 160 reads are in flight: 64 watches wait
+// as long as Wait says, and any further ones share 64 places, where a read lasts 1 s. With n watches a change is seen after
+// some (n-64)/64 s at the latest. An agent that refuses a connection all the same, since other programs have theirs, is asked for
+// half as many, and for one more each 5 s. The limit of the agent is limits.http_max_conns_per_client.
 //
 // # What is believed
 //

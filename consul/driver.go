@@ -27,12 +27,24 @@ var (
 	_ registry.Locator = (*driver)(nil)
 )
 
-// String names the agents and the datacenter.
+// String names the agents and the datacenter, and whatever else decides which instances there are.
 func (d *driver) String() string {
-	if d.settings.Datacenter == "" {
-		return d.agents.name()
+	c := d.settings.Config
+	name := d.agents.name()
+	if c.Datacenter != "" {
+		name += " " + c.Datacenter
 	}
-	return d.agents.name() + " " + d.settings.Datacenter
+	for _, s := range [][2]string{
+		{"peer", c.Peer}, {"namespace", c.Namespace}, {"partition", c.Partition}, {"failover", c.Failover}, {"filter", c.Filter},
+	} {
+		if s[1] != "" {
+			name += " " + s[0] + "=" + s[1]
+		}
+	}
+	if c.Connect {
+		name += " connect"
+	}
+	return name
 }
 
 // Locate implements [registry.Locator].
@@ -66,6 +78,14 @@ func (d *driver) Announce(ctx context.Context, in *registry.Instance) (registry.
 
 // Follow implements [registry.Driver].
 func (d *driver) Follow(q registry.Query) registry.Source {
+	if d.settings.Failover != "" {
+		return newFailover(d, q)
+	}
+	return d.follow(q)
+}
+
+// follow returns a source of one datacenter.
+func (d *driver) follow(q registry.Query) *source {
 	s := &source{d: d, query: q}
 	if d.settings.Connect {
 		s.last.decodeEntry = decodeProxy

@@ -22,6 +22,7 @@ type callError struct {
 	code int // of the HTTP answer, 0 where there was none
 	// unreached says that there was no connection to make the call over, so that nobody has seen anything of it.
 	unreached bool
+	late      bool // there was no answer in time
 	text      string
 }
 
@@ -70,6 +71,7 @@ func (d *driver) classify(ctx context.Context, what string, limit time.Duration,
 			}
 		}
 	case errors.Is(err, context.DeadlineExceeded):
+		e.late = true
 		e.text = fmt.Sprintf("no answer within %v", limit)
 	case errors.As(err, &u):
 		e.text = u.Err.Error() // without the URL, which says nothing more than what and where do

@@ -96,6 +96,7 @@ func parseURL(u *url.URL) (Config, error) {
 	p.Duration("timeout", &c.Timeout)
 	p.Duration("ttl", &c.TTL)
 	p.Duration("deregister-after", &c.DeregisterAfter)
+	p.String("failover", &c.Failover)
 	p.String("peer", &c.Peer)
 	p.String("namespace", &c.Namespace)
 	p.String("partition", &c.Partition)

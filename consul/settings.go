@@ -67,13 +67,17 @@ func connect(a address, common *api.Config, certs *certificates, dialer *net.Dia
 	transport, end := newTransport(dialer, a, certs)
 	conf := *common
 	conf.Address, conf.Scheme = a.scheme+"://"+a.hostPort+a.prefix, a.scheme
-	conf.HttpClient = &http.Client{Transport: capturing{once{transport}}}
+	var carrier http.RoundTripper = once{transport}
+	if a.scheme == "https" {
+		carrier = oneByOne{carrier, make(chan struct{}, 1)}
+	}
+	conf.HttpClient = &http.Client{Transport: capturing{carrier}}
 	client, err := api.NewClient(&conf)
 	if err != nil {
 		end()
 		return nil, fmt.Errorf("%w: consul: %w", registry.ErrInvalid, err)
 	}
-	return &agent{location: a.location(), client: client, end: end}, nil
+	return &agent{location: a.location(), client: client, end: end, crowd: newCrowd(transport.CloseIdleConnections)}, nil
 }
 
 // checkSwitch refuses an environment variable that should be true or false and is neither.

@@ -22,6 +22,9 @@ type source struct {
 	index uint64     // where the next read waits from; 0 where it must not wait
 	size  int        // of the last set returned
 	last  lastAnswer // read, which need not be the last one returned
+
+	brief     bool      // the last read waited, but was not given the whole of Config.Wait to do so
+	confirmed time.Time // when the set was last known to be no stream's memory
 }
 
 // Next implements [registry.Source].
@@ -52,7 +55,7 @@ func (s *source) next(ctx context.Context) ([]*registry.Instance, error) {
 		return s.fresh(ctx)
 	}
 	before := s.index
-	set, index, err := s.read(ctx, before, s.d.settings.Stale)
+	set, index, err := s.wait(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -66,7 +69,7 @@ func (s *source) next(ctx context.Context) ([]*registry.Instance, error) {
 		// its servers, so once in a wait it is asked for what it cannot serve from there.
 	case len(set) == 0 && s.size > 0:
 	default:
-		s.index = index
+		s.index, s.confirmed = index, time.Now()
 		return set, nil
 	}
 	set, err = s.fresh(ctx)
@@ -93,8 +96,18 @@ func (s *source) fresh(ctx context.Context) ([]*registry.Instance, error) {
 		// index, it does not look whether the ACLs have cut the answer either.
 		return nil, s.d.unavailable(s.what(), fmt.Sprintf("an answer with index %d, which no catalog has", index))
 	}
-	s.index = index
+	s.index, s.confirmed = index, time.Now()
 	return set, nil
+}
+
+// wait reads the set when it has changed, or when a whole wait has passed, which may take several reads in a crowd.
+func (s *source) wait(ctx context.Context) ([]*registry.Instance, uint64, error) {
+	for {
+		set, index, err := s.read(ctx, s.index, s.d.settings.Stale)
+		if err != nil || index != s.index || !s.brief || time.Since(s.confirmed) >= s.d.settings.Wait {
+			return set, index, err
+		}
+	}
 }
 
 func (s *source) what() string { return "read service " + s.query.Service }
@@ -104,20 +117,28 @@ func (s *source) read(ctx context.Context, index uint64, stale bool) ([]*registr
 	if err := s.d.rate.wait(ctx); err != nil {
 		return nil, 0, err
 	}
+	at, err := s.d.agent.crowd.enter(ctx, index > 0)
+	if err != nil {
+		return nil, 0, err
+	}
 	conf := s.d.settings
-	limit := conf.Timeout
+	limit, wait := conf.Timeout, conf.Wait
+	if at.brief {
+		wait = min(wait, crowdWait)
+	}
 	if index > 0 {
-		limit = waitLimit(conf.Wait)
+		limit = waitLimit(wait)
 	}
 	got := capture{body: s.last.spare}
 	s.last.spare = nil
-	err := s.d.call(ctx, s.what(), limit, func(ctx context.Context) error {
+	began := time.Now()
+	err = s.d.call(ctx, s.what(), limit, func(ctx context.Context) error {
 		o := s.d.readOptions(captured(ctx, &got))
 		o.AllowStale = stale
 		o.Near = conf.Near
 		o.Filter = filter(conf.Filter, s.query)
 		if index > 0 {
-			o.WaitIndex, o.WaitTime = index, conf.Wait
+			o.WaitIndex, o.WaitTime = index, wait
 			// This is what makes an agent ask its servers. In its stream it has neither of the two.
 			o.MergeCentralConfig = conf.Consistent || conf.MaxStale > 0
 		}
@@ -129,6 +150,9 @@ func (s *source) read(ctx context.Context, index uint64, stale bool) ([]*registr
 		_, _, err := ask(s.query.Service, s.query.Tags, !s.query.AnyStatus, o)
 		return err
 	})
+	at.leave(got.status, got.version)
+	// Whoever answers at once what is known already has not waited, and is not to be asked the same again.
+	s.brief = at.brief && time.Since(began) >= wait
 	if err != nil {
 		s.last.spare = got.body
 		return nil, 0, err

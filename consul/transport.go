@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptrace"
+	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -93,4 +94,27 @@ func (o once) RoundTrip(req *http.Request) (*http.Response, error) {
 		giveUp(nil)
 	}
 	return resp, err
+}
+
+// oneByOne is a transport whose reads get their connections one after the other. Where there is none with room, net/http dials
+// once for each request that waits, and would do so a hundred times in a crowd, for the first of those connections to carry all.
+type oneByOne struct {
+	http.RoundTripper
+	turn chan struct{} // holds a token while a read has no connection yet
+}
+
+// RoundTrip implements [http.RoundTripper].
+func (o oneByOne) RoundTrip(req *http.Request) (*http.Response, error) {
+	if _, ok := req.Context().Value(captureKey{}).(*capture); !ok {
+		return o.RoundTripper.RoundTrip(req) // such as a heartbeat, which is not to wait for anybody
+	}
+	select {
+	case o.turn <- struct{}{}:
+	case <-req.Context().Done():
+		return nil, context.Cause(req.Context())
+	}
+	next := sync.OnceFunc(func() { <-o.turn })
+	defer next()
+	ctx := httptrace.WithClientTrace(req.Context(), &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { next() }})
+	return o.RoundTripper.RoundTrip(req.WithContext(ctx))
 }
