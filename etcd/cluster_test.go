@@ -3,6 +3,7 @@ package etcd
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -20,15 +21,17 @@ type clusterTrial struct {
 	watchers []*watcher
 }
 
-func newClusterTrial(t *testing.T) *clusterTrial {
-	o := &clusterTrial{T: t, cluster: testbed.StartEtcdCluster(t), calls: new(meter)}
+const clusterClients = 5
+
+func newClusterTrial(t *testing.T, options ...testbed.EtcdClusterOptions) *clusterTrial {
+	o := &clusterTrial{T: t, cluster: testbed.StartEtcdCluster(t, options...), calls: new(meter)}
 	c := Config{Endpoints: o.cluster.Addrs(), Timeout: 2 * time.Second, KeepAliveTimeout: time.Second}
 	r := openWith(t, c, o.calls.option())
 	for i := range 6 {
 		in := registry.Instance{ID: fmt.Sprint("i", i), Service: "s", Address: "10.0.0.1:80", Version: "0"}
 		o.given = append(o.given, register(t, r, in))
 	}
-	for i := range 6 {
+	for i := range clusterClients + 1 {
 		q := registry.Query{Service: "s", Metadata: map[string]string{}}
 		if i > 0 {
 			q.AnyStatus = true // another query is another watch
@@ -120,4 +123,44 @@ func TestAMemberThatHangs(t *testing.T) {
 	o.converges("without it", patience)
 	member.Continue()
 	o.converges("with it", healed)
+}
+
+// A member that is cut off from the others has no leader, and answers nothing that could be out of date. Whoever is connected to
+// it moves on.
+func TestAMemberIsCutOff(t *testing.T) {
+	for name, choose := range map[string]func(*testbed.EtcdCluster) *testbed.Etcd{
+		"the leader": (*testbed.EtcdCluster).Leader,
+		"a follower": func(c *testbed.EtcdCluster) *testbed.Etcd {
+			leader := c.Leader()
+			return c.Members[slices.IndexFunc(c.Members, func(e *testbed.Etcd) bool { return e != leader })]
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			o := newClusterTrial(t, testbed.EtcdClusterOptions{Separable: true})
+			member := choose(o.cluster)
+			o.cluster.Separate(member)
+			began := time.Now()
+			update(t, o.given[0], func(in *registry.Instance) { in.Version = "meanwhile" })
+			t.Logf("an update took %v", time.Since(began))
+			o.all("a change, through the other members", func(p pair) bool { return p.err == nil && p.find("i0").Version == "meanwhile" })
+			t.Logf("every watcher had it after %v", time.Since(began))
+			o.converges("without it", patience)
+
+			// From here on nobody comes back to it, but for a look now and then.
+			before, began := o.calls.isolated.Load(), time.Now()
+			const rounds = 20
+			for round := range rounds {
+				for _, g := range o.given {
+					update(t, g, func(in *registry.Instance) { in.Zone = fmt.Sprint(round) })
+				}
+			}
+			met, looks := o.calls.isolated.Load()-before, int64(1+time.Since(began)/avoidance)
+			t.Logf("%d of %d updates in %v met it", met, rounds*len(o.given), time.Since(began))
+			if met > clusterClients*looks {
+				t.Errorf("%d calls met the member that is cut off", met)
+			}
+			o.cluster.Reunite()
+			o.converges("with it", healed)
+		})
+	}
 }
