@@ -1,8 +1,6 @@
 package etcd
 
 import (
-	"cmp"
-	"slices"
 	"sync/atomic"
 	"time"
 
@@ -59,14 +57,19 @@ func (p *picker) Pick(balancer.PickInfo) (balancer.PickResult, error) {
 
 // choose returns the next good member and, where there is none, the one that has been bad for longest.
 func (p *picker) choose(now time.Duration) *pickable {
-	n := int(p.next.Add(1)) % len(p.members)
-	inTurn := slices.Concat(p.members[n:], p.members[:n])
-	for _, m := range inTurn {
-		if failed := m.failed.Load(); failed == 0 || now-time.Duration(failed) > avoidance {
+	turn := p.next.Add(1) % uint32(len(p.members))
+	var longest *pickable
+	for i := range p.members {
+		m := p.members[(int(turn)+i)%len(p.members)]
+		failed := m.failed.Load()
+		if failed == 0 || now-time.Duration(failed) > avoidance {
 			return m
 		}
+		if longest == nil || failed < longest.failed.Load() {
+			longest = m
+		}
 	}
-	return slices.MinFunc(inTurn, func(a, b *pickable) int { return cmp.Compare(a.failed.Load(), b.failed.Load()) })
+	return longest
 }
 
 // learn draws a conclusion from how a call ended, or a stream.

@@ -24,8 +24,14 @@ type clusterTrial struct {
 const clusterClients = 5
 
 func newClusterTrial(t *testing.T, options ...testbed.EtcdClusterOptions) *clusterTrial {
-	o := &clusterTrial{T: t, cluster: testbed.StartEtcdCluster(t, options...), calls: new(meter)}
-	c := Config{Endpoints: o.cluster.Addrs(), Timeout: 2 * time.Second, KeepAliveTimeout: time.Second}
+	cluster := testbed.StartEtcdCluster(t, options...)
+	return newClusterTrialBy(t, cluster, cluster.Addrs())
+}
+
+// newClusterTrialBy reaches the members at other addresses than their own.
+func newClusterTrialBy(t *testing.T, cluster *testbed.EtcdCluster, addrs []string) *clusterTrial {
+	o := &clusterTrial{T: t, cluster: cluster, calls: new(meter)}
+	c := Config{Endpoints: addrs, Timeout: 2 * time.Second, KeepAliveTimeout: time.Second}
 	r := openWith(t, c, o.calls.option())
 	for i := range 6 {
 		in := registry.Instance{ID: fmt.Sprint("i", i), Service: "s", Address: "10.0.0.1:80", Version: "0"}
@@ -123,6 +129,24 @@ func TestAMemberThatHangs(t *testing.T) {
 	o.converges("without it", patience)
 	member.Continue()
 	o.converges("with it", healed)
+}
+
+// The way to a member is cut, and the member is well.
+func TestTheWayToAMemberIsCut(t *testing.T) {
+	cluster := testbed.StartEtcdCluster(t)
+	var ways []*network
+	var addrs []string
+	for _, a := range cluster.Addrs() {
+		ways = append(ways, newNetwork(t, a))
+		addrs = append(addrs, ways[len(ways)-1].addr())
+	}
+	o := newClusterTrialBy(t, cluster, addrs)
+	for i, way := range ways {
+		way.cut()
+		o.converges(fmt.Sprint("without way ", i), healed)
+		way.heal()
+		o.converges(fmt.Sprint("with way ", i), healed)
+	}
 }
 
 // A member that is cut off from the others has no leader, and answers nothing that could be out of date. Whoever is connected to
