@@ -106,10 +106,15 @@ func TestServicesUnderTheRoot(t *testing.T) {
 	put("mixed/1", "10.0.0.1:80")
 	put("zz/7587861231285799684", "10.0.0.1:80")
 	put("\xff\xff", "10.0.0.1:80")
-	d := driverFor(t, Config{Endpoints: []string{server.Addr()}, Format: FormatGoZero})
+	calls := new(meter)
+	d := driverFor(t, Config{Endpoints: []string{server.Addr()}, Format: FormatGoZero}, calls.option())
 	defer d.Close()
 	names, err := d.Services(within(t, patience))
 	if want := []string{"mixed", "user.rpc", "zz"}; err != nil || !slices.Equal(names, want) {
 		t.Errorf("the services are %q, %v, want %q", names, err, want)
+	}
+	// Of what is known, or can be no service, it reads no more: three pages of config, and not ten of everything.
+	if n := calls.sent.Load() / 2; n > 7 {
+		t.Errorf("%d reads", n)
 	}
 }
