@@ -2,6 +2,7 @@ package etcd
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"testing"
 	"time"
@@ -16,7 +17,8 @@ import (
 const tokenTTL = 5 * time.Second
 
 // startWithUsers starts an etcd with authentication: writer may do everything under the prefix, reader may find service s,
-// owner may announce s/a.
+// owner may announce s/a, pen may write it and not read it, member may announce s/a and find s, and browser may read every key
+// there is.
 func startWithUsers(t *testing.T) *testbed.Etcd {
 	t.Helper()
 	server := testbed.StartEtcd(t, testbed.EtcdOptions{Args: []string{
@@ -43,7 +45,12 @@ func startWithUsers(t *testing.T) *testbed.Etcd {
 	add("writer", DefaultPrefix, prefixEnd(DefaultPrefix), clientv3.PermissionType(clientv3.PermReadWrite))
 	add("reader", DefaultPrefix+"s/", DefaultPrefix+"s0", clientv3.PermissionType(clientv3.PermRead))
 	add("owner", DefaultPrefix+"s/a", "", clientv3.PermissionType(clientv3.PermReadWrite))
+	add("pen", DefaultPrefix+"s/a", "", clientv3.PermissionType(clientv3.PermWrite))
+	add("browser", everything, everything, clientv3.PermissionType(clientv3.PermRead))
+	add("member", DefaultPrefix+"s/a", "", clientv3.PermissionType(clientv3.PermReadWrite))
+	must(operator.UserGrantRole(ctx, "member", "reader"))
 	must(operator.AuthEnable(ctx))
+	server.Login("root", secret)
 	return server
 }
 
@@ -142,10 +149,17 @@ func TestPermissions(t *testing.T) {
 		_, err := d.Services(within(t, patience))
 		return err
 	}
-	writer, reader, owner := as("writer", secret), as("reader", secret), as("owner", secret)
+	writer, reader, owner, pen := as("writer", secret), as("reader", secret), as("owner", secret), as("pen", secret)
+	// Without a prefix, services may be anywhere.
+	atRoot := func(user string) *driver {
+		d := driverFor(t, Config{Endpoints: []string{server.Addr()}, Username: user, Password: secret, Format: FormatGoZero})
+		t.Cleanup(func() { d.Close() })
+		return d
+	}
 	for what, err := range map[string]error{
 		"writer services": services(writer), "writer finds": find(writer, "s"), "writer announces": announce(writer, "x"),
 		"reader finds": find(reader, "s"), "owner announces": announce(owner, "a"),
+		"browser services": services(as("browser", secret)), "browser services at the root": services(atRoot("browser")),
 	} {
 		if err != nil {
 			t.Errorf("%s: %v", what, err)
@@ -153,7 +167,7 @@ func TestPermissions(t *testing.T) {
 	}
 	for _, err := range []error{
 		find(reader, "other"), announce(reader, "a"), services(reader),
-		find(owner, "s"), announce(owner, "b"), services(owner),
+		find(owner, "s"), announce(owner, "b"), services(owner), announce(pen, "a"), services(atRoot("writer")),
 		services(as("", "")), find(as("", ""), "s"), announce(as("", ""), "a"),
 		services(as("writer", secret+"?")), services(as("nobody", secret)),
 	} {
@@ -169,4 +183,85 @@ func TestUserWithoutAuthentication(t *testing.T) {
 	if _, err := d.Services(within(t, patience)); err != nil {
 		t.Error(err)
 	}
+}
+
+// The tokens of before are worth nothing to the etcd that comes back.
+func TestRestartsWithAuthentication(t *testing.T) {
+	server := startWithUsers(t)
+	c := Config{Endpoints: []string{server.Addr()}, Username: "writer", Password: secret}
+	r := connect(t, c)
+	in := registry.Instance{ID: "a", Service: "s", Address: "10.0.0.1:80", Version: "1"}
+	o := &trial{T: t, server: server, registry: r, given: register(t, r, in), watcher: follow(t, r, registry.Query{Service: "s"})}
+	o.watcher.until("the instance", healthy(1))
+	well := func(version string) {
+		t.Helper()
+		o.heals(time.Now())
+		update(t, o.given, func(in *registry.Instance) { in.Version = version })
+		o.watcher.until("a change", func(p pair) bool { return healthy(1)(p) && p.find("a").Version == version })
+	}
+	server.Kill()
+	o.inTrouble()
+	server.Restart(true)
+	well("after a crash")
+	server.Restart(true) // quicker than anybody looks
+	well("after a moment")
+	server.Restart(false)
+	well("without authentication")
+}
+
+// What an operator takes from a role by mistake is given back some day, and nobody has to restart anything then.
+func TestPermissionIsTakenAndGivenBack(t *testing.T) {
+	server := startWithUsers(t)
+	root, err := clientv3.New(clientv3.Config{
+		Endpoints: []string{server.Addr()}, Username: "root", Password: secret, DialTimeout: patience, Logger: zap.NewNop(),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer root.Close()
+	r := connect(t, Config{Endpoints: []string{server.Addr()}, Username: "writer", Password: secret, TTL: minTTL})
+	g := register(t, r, registry.Instance{ID: "a", Service: "s", Address: "10.0.0.1:80"})
+	w := follow(t, r, registry.Query{Service: "s"})
+	w.until("the instance", healthy(1))
+	if _, err := root.RoleRevokePermission(within(t, patience), "writer", DefaultPrefix, prefixEnd(DefaultPrefix)); err != nil {
+		t.Fatal(err)
+	}
+	in := g.Instance()
+	in.Version = "refused"
+	wantKind(t, g.Update(within(t, patience), in), registry.ErrDenied)
+	fresh := connect(t, Config{Endpoints: []string{server.Addr()}, Username: "writer", Password: secret})
+	late := follow(t, fresh, registry.Query{Service: "s"})
+	late.until("the refusal", func(p pair) bool { return errors.Is(p.err, registry.ErrDenied) })
+	// Where the entry is lost meanwhile, it cannot be brought back.
+	if _, err := root.Delete(within(t, patience), DefaultPrefix+"s/a"); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "Err tells of the refusal", func() bool { return errors.Is(g.Err(), registry.ErrDenied) })
+	if _, err := root.RoleGrantPermission(within(t, patience), "writer", DefaultPrefix, prefixEnd(DefaultPrefix),
+		clientv3.PermissionType(clientv3.PermReadWrite)); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the announcement stands", func() bool { return g.Err() == nil })
+	for _, w := range []*watcher{w, late} {
+		w.until("the instance", healthy(1))
+	}
+	update(t, g, func(in *registry.Instance) { in.Version = "allowed" })
+	w.until("a change", func(p pair) bool { return healthy(1)(p) && p.find("a").Version == "allowed" })
+}
+
+// A registration that was replaced comes back when the other one has gone. To see that, it has to read the service.
+func TestComingBackNeedsToRead(t *testing.T) {
+	server := startWithUsers(t)
+	as := func(user string) registry.Registration {
+		t.Helper()
+		return register(t, connect(t, Config{Endpoints: []string{server.Addr()}, Username: user, Password: secret}),
+			registry.Instance{ID: "a", Service: "s", Address: "10.0.0.1:80", Version: user})
+	}
+	first := as("member")
+	second := as("owner")
+	eventually(t, "the first one is replaced", func() bool { return errors.Is(first.Err(), registry.ErrReplaced) })
+	if err := second.Deregister(within(t, patience)); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the first one is back", func() bool { return first.Err() == nil })
 }

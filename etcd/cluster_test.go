@@ -3,6 +3,7 @@ package etcd
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -20,15 +21,23 @@ type clusterTrial struct {
 	watchers []*watcher
 }
 
-func newClusterTrial(t *testing.T) *clusterTrial {
-	o := &clusterTrial{T: t, cluster: testbed.StartEtcdCluster(t), calls: new(meter)}
-	c := Config{Endpoints: o.cluster.Addrs(), Timeout: 2 * time.Second, KeepAliveTimeout: time.Second}
+const clusterClients = 5
+
+func newClusterTrial(t *testing.T, options ...testbed.EtcdClusterOptions) *clusterTrial {
+	cluster := testbed.StartEtcdCluster(t, options...)
+	return newClusterTrialBy(t, cluster, cluster.Addrs())
+}
+
+// newClusterTrialBy reaches the members at other addresses than their own.
+func newClusterTrialBy(t *testing.T, cluster *testbed.EtcdCluster, addrs []string) *clusterTrial {
+	o := &clusterTrial{T: t, cluster: cluster, calls: new(meter)}
+	c := Config{Endpoints: addrs, Timeout: 2 * time.Second, KeepAliveTimeout: time.Second}
 	r := openWith(t, c, o.calls.option())
 	for i := range 6 {
 		in := registry.Instance{ID: fmt.Sprint("i", i), Service: "s", Address: "10.0.0.1:80", Version: "0"}
 		o.given = append(o.given, register(t, r, in))
 	}
-	for i := range 6 {
+	for i := range clusterClients + 1 {
 		q := registry.Query{Service: "s", Metadata: map[string]string{}}
 		if i > 0 {
 			q.AnyStatus = true // another query is another watch
@@ -120,4 +129,62 @@ func TestAMemberThatHangs(t *testing.T) {
 	o.converges("without it", patience)
 	member.Continue()
 	o.converges("with it", healed)
+}
+
+// The way to a member is cut, and the member is well.
+func TestTheWayToAMemberIsCut(t *testing.T) {
+	cluster := testbed.StartEtcdCluster(t)
+	var ways []*network
+	var addrs []string
+	for _, a := range cluster.Addrs() {
+		ways = append(ways, newNetwork(t, a))
+		addrs = append(addrs, ways[len(ways)-1].addr())
+	}
+	o := newClusterTrialBy(t, cluster, addrs)
+	for i, way := range ways {
+		way.cut()
+		o.converges(fmt.Sprint("without way ", i), healed)
+		way.heal()
+		o.converges(fmt.Sprint("with way ", i), healed)
+	}
+}
+
+// A member that is cut off from the others has no leader, and answers nothing that could be out of date. Whoever is connected to
+// it moves on.
+func TestAMemberIsCutOff(t *testing.T) {
+	for name, choose := range map[string]func(*testbed.EtcdCluster) *testbed.Etcd{
+		"the leader": (*testbed.EtcdCluster).Leader,
+		"a follower": func(c *testbed.EtcdCluster) *testbed.Etcd {
+			leader := c.Leader()
+			return c.Members[slices.IndexFunc(c.Members, func(e *testbed.Etcd) bool { return e != leader })]
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			o := newClusterTrial(t, testbed.EtcdClusterOptions{Separable: true})
+			member := choose(o.cluster)
+			o.cluster.Separate(member)
+			began := time.Now()
+			update(t, o.given[0], func(in *registry.Instance) { in.Version = "meanwhile" })
+			t.Logf("an update took %v", time.Since(began))
+			o.all("a change, through the other members", func(p pair) bool { return p.err == nil && p.find("i0").Version == "meanwhile" })
+			t.Logf("every watcher had it after %v", time.Since(began))
+			o.converges("without it", patience)
+
+			// From here on nobody comes back to it, but for a look now and then.
+			before, began := o.calls.isolated.Load(), time.Now()
+			const rounds = 20
+			for round := range rounds {
+				for _, g := range o.given {
+					update(t, g, func(in *registry.Instance) { in.Zone = fmt.Sprint(round) })
+				}
+			}
+			met, looks := o.calls.isolated.Load()-before, int64(1+time.Since(began)/avoidance)
+			t.Logf("%d of %d updates in %v met it", met, rounds*len(o.given), time.Since(began))
+			if met > clusterClients*looks {
+				t.Errorf("%d calls met the member that is cut off", met)
+			}
+			o.cluster.Reunite()
+			o.converges("with it", healed)
+		})
+	}
 }

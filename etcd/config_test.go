@@ -181,10 +181,10 @@ func TestNoSecretIsPrinted(t *testing.T) {
 
 func TestConfigIsRead(t *testing.T) {
 	var c Config
-	err := json.Unmarshal([]byte(`{"endpoints":["h:1"],"prefix":"/p/","username":"u","password":"p","tls":{"ca_file":"f"},
+	err := json.Unmarshal([]byte(`{"endpoints":["h:1"],"format":"kratos","prefix":"/p/","username":"u","password":"p","tls":{"ca_file":"f"},
 		"dial_timeout":1000000000,"timeout":2000000000,"keepalive_time":3000000000,"keepalive_timeout":4000000000,"ttl":5000000000}`), &c)
 	want := Config{
-		Endpoints: []string{"h:1"}, Prefix: "/p/", Username: "u", Password: "p", TLS: TLS{CAFile: "f"},
+		Endpoints: []string{"h:1"}, Format: "kratos", Prefix: "/p/", Username: "u", Password: "p", TLS: TLS{CAFile: "f"},
 		DialTimeout: time.Second, Timeout: 2 * time.Second, KeepAliveTime: 3 * time.Second, KeepAliveTimeout: 4 * time.Second, TTL: 5 * time.Second,
 	}
 	if err != nil || !reflect.DeepEqual(c, want) {

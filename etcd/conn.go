@@ -43,7 +43,7 @@ func dial(s *settings, o ...grpc.DialOption) (*grpc.ClientConn, error) {
 	}
 	options := []grpc.DialOption{
 		grpc.WithResolvers(members),
-		grpc.WithDefaultServiceConfig(`{"loadBalancingConfig":[{"round_robin":{}}]}`),
+		grpc.WithDefaultServiceConfig(`{"loadBalancingConfig":[{"` + balancerName + `":{}}]}`),
 		grpc.WithDisableServiceConfig(),
 		grpc.WithTransportCredentials(creds),
 		grpc.WithConnectParams(grpc.ConnectParams{Backoff: reconnect, MinConnectTimeout: s.DialTimeout}),

@@ -85,16 +85,27 @@
 // A watch reads the whole set once, linearizably and at one revision, and then changes alone; an event costs the decoding
 // of one value. It has a stream of its own, which is never resumed: after each break, and after a compaction that it was too
 // slow for, the set is read again. For etcd's own way, to resume at the next revision, is blind where the store was wiped or
-// restored meanwhile. A member that has no leader ends its watches. A connection that is silent is probed, and a watch that
-// is silent for half a minute is asked for a sign of life, and the store for its revision: one that has fallen means that it
-// began again. A store that has lost its data is empty until every instance has announced itself again:
-// [registry.Options].EmptyHold says how long that is not believed.
+// restored meanwhile. A member that has no leader ends its watches, and is avoided for half a minute, as is one that does not
+// answer. A connection that is silent is probed, and a watch that is silent for half a minute is asked for a sign of life, and
+// the store for its revision: one that has fallen means that it began again. A store that has lost its data is empty until
+// every instance has announced itself again: [registry.Options].EmptyHold says how long that is not believed.
 //
 // Credentials and permissions that etcd refuses are [registry.ErrDenied], a request that it calls bad is
 // [registry.ErrInvalid]; everything else that goes wrong is [registry.ErrUnavailable].
 //
 // # Permissions
 //
-// With authentication on, finding needs a role that may read the keys of the service, from prefix + service + "/" to prefix
-// + service + "0"; Services one that may read the whole prefix. Announcing needs to read and write the key.
+// With authentication on, the least that a role has to allow is this, where S is prefix + service. A range ends before its
+// second key.
+//
+//	operation                                    permission  keys
+//	Watch, Lookup                                read        S/ to S0
+//	Register, Update, Deregister, and keeping    readwrite   S/ID
+//	to come back after being replaced            read        S/ to S0
+//	Services                                     read        the prefix to the same with its last slash as 0;
+//	                                                         without a prefix all, \x00 to \x00
+//
+// Leases need no permission of their own. A permission that is taken away is noticed when it is next needed, as
+// [registry.ErrDenied], and what it kept from standing is repaired when it is given back. Tokens are fetched with the user and
+// password, and again whenever etcd does not know one any more.
 package etcd

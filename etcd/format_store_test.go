@@ -1,6 +1,7 @@
 package etcd
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"testing"
@@ -67,11 +68,28 @@ func TestBothFleets(t *testing.T) {
 			})
 			update(t, g, func(in *registry.Instance) { in.Address = "10.0.0.1:81" })
 			w.until("the new address", func(p pair) bool { return healthy(2)(p) && p.find("1").Address == "10.0.0.1:81" })
-			if _, err := operator.Delete(within(t, patience), key+"1"); err != nil {
-				t.Fatal(err)
+			// What their clients cannot be told is refused, and what stood goes on standing.
+			in = g.Instance()
+			in.Status = registry.Maintenance
+			if err := g.Update(within(t, patience), in); format != FormatKratos && !errors.Is(err, registry.ErrUnsupported) ||
+				format == FormatKratos && err != nil {
+				t.Errorf("an update that takes it out of traffic: %v", err)
 			}
-			w.until("the loss", healthy(1))
-			w.until("its repair", healthy(2))
+			if err := g.Err(); err != nil {
+				t.Errorf("Err is %v", err)
+			}
+			update(t, g, func(in *registry.Instance) { in.Status, in.Address = registry.Passing, "10.0.0.1:82" })
+			w.until("an update after that", func(p pair) bool { return healthy(2)(p) && p.find("1").Address == "10.0.0.1:82" })
+			lost, err := operator.Delete(within(t, patience), key+"1")
+			if err != nil || lost.Deleted != 1 {
+				t.Fatalf("there is nothing to lose: %v", err)
+			}
+			// A watcher may never see the loss, so quick is the repair.
+			eventually(t, "it is announced again", func() bool {
+				got, err := operator.Get(within(t, patience), key+"1")
+				return err == nil && len(got.Kvs) == 1 && got.Kvs[0].CreateRevision > lost.Header.Revision
+			})
+			w.until("both again", healthy(2))
 			put(key+"2", "junk")
 			w.until("theirs is no instance any more", healthy(1))
 			put(key+"2", theirs)
@@ -106,10 +124,15 @@ func TestServicesUnderTheRoot(t *testing.T) {
 	put("mixed/1", "10.0.0.1:80")
 	put("zz/7587861231285799684", "10.0.0.1:80")
 	put("\xff\xff", "10.0.0.1:80")
-	d := driverFor(t, Config{Endpoints: []string{server.Addr()}, Format: FormatGoZero})
+	calls := new(meter)
+	d := driverFor(t, Config{Endpoints: []string{server.Addr()}, Format: FormatGoZero}, calls.option())
 	defer d.Close()
 	names, err := d.Services(within(t, patience))
 	if want := []string{"mixed", "user.rpc", "zz"}; err != nil || !slices.Equal(names, want) {
 		t.Errorf("the services are %q, %v, want %q", names, err, want)
+	}
+	// Of what is known, or can be no service, it reads no more: three pages of config, and not ten of everything.
+	if n := calls.sent.Load() / 2; n > 7 {
+		t.Errorf("%d reads", n)
 	}
 }

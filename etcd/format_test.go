@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/rollcall-go/rollcall/registry"
 )
@@ -117,10 +118,19 @@ func TestValuesByteForByte(t *testing.T) {
 		{FormatRollcall, in, own},
 		{FormatNaming, plainInstance, `{"Op":0,"Addr":"10.0.0.1:80","Metadata":null}`},
 		{FormatNaming, in, `{"Op":0,"Addr":"10.0.0.1:80","Metadata":{"k":"v","rollcall":` + own + `,"version":"v1"}}`},
+		{FormatNaming, with(func(in *registry.Instance) { in.Zone, in.Metadata = "z", map[string]string{"zone": "theirs"} }),
+			`{"Op":0,"Addr":"10.0.0.1:80","Metadata":{"rollcall":{"id":"a","service":"s","address":"10.0.0.1:80","zone":"z",` +
+				`"metadata":{"zone":"theirs"},"weight":1},"zone":"theirs"}}`},
+		{FormatNaming, with(func(in *registry.Instance) { in.Zone = "z" }),
+			`{"Op":0,"Addr":"10.0.0.1:80","Metadata":{"rollcall":{"id":"a","service":"s","address":"10.0.0.1:80","zone":"z","weight":1},"zone":"z"}}`},
 		{FormatKratos, plainInstance, `{"id":"a","name":"s","version":"","metadata":{},"endpoints":["grpc://10.0.0.1:80"]}`},
 		{FormatKratos, in, `{"id":"a","name":"s","version":"v1","metadata":{"k":"v"},"endpoints":["grpc://10.0.0.1:80","http://10.0.0.1:81"]}`},
 		{FormatKratos, heavy, `{"id":"a","name":"s","version":"","metadata":{"rollcall":"{\"id\":\"a\",\"service\":\"s\",` +
 			`\"address\":\"10.0.0.1:80\",\"weight\":3}","weight":"3"},"endpoints":["grpc://10.0.0.1:80"]}`},
+		// A URL that cannot be parsed would make its clients pass the instance by.
+		{FormatKratos, with(func(in *registry.Instance) { in.Endpoints = map[string]string{"%": "h:1", "HTTP": "h:2"} }),
+			`{"id":"a","name":"s","version":"","metadata":{"rollcall":"{\"id\":\"a\",\"service\":\"s\",\"address\":\"10.0.0.1:80\",` +
+				`\"endpoints\":{\"%\":\"h:1\",\"HTTP\":\"h:2\"},\"weight\":1}"},"endpoints":["grpc://10.0.0.1:80"]}`},
 		{FormatGoZero, plainInstance, "10.0.0.1:80"},
 	} {
 		if value, err := formats[c.format].encode(&c.in); err != nil || string(value) != c.want {
@@ -226,7 +236,7 @@ func FuzzDecode(f *testing.F) {
 			f.Add("s", "a", value)
 		}
 	}
-	f.Add("s", "", []byte(`{}`))
+	f.Add("s", "", []byte(`h:1`))
 	f.Add("s", "\xff", []byte(`h:1`))
 	f.Add("a-b", "c", []byte(`{"name":"a/b","nodes":[{"id":"c","address":"h:1"}]}`))
 	f.Fuzz(func(t *testing.T, service, id string, value []byte) {
@@ -238,7 +248,7 @@ func FuzzDecode(f *testing.F) {
 			if err != nil {
 				continue
 			}
-			if in.ID != id || in.Service != service || id == "" {
+			if in.ID != id || in.Service != service || id == "" || !utf8.ValidString(id) {
 				t.Errorf("%s: %s of %s is %s of %s", name, id, service, in.ID, in.Service)
 			}
 			other := in.Clone()

@@ -135,7 +135,8 @@ func (n *network) forward(client net.Conn) {
 
 // meter counts what a client sends: each message, which is a call or a part of a stream, and each stream and call.
 type meter struct {
-	sent atomic.Int64
+	sent     atomic.Int64
+	isolated atomic.Int64 // calls that met a member which does not answer, or has no leader
 }
 
 func (m *meter) option() grpc.DialOption { return grpc.WithStatsHandler(m) }
@@ -143,9 +144,13 @@ func (m *meter) option() grpc.DialOption { return grpc.WithStatsHandler(m) }
 func (m *meter) TagRPC(ctx context.Context, _ *stats.RPCTagInfo) context.Context { return ctx }
 
 func (m *meter) HandleRPC(_ context.Context, s stats.RPCStats) {
-	switch s.(type) {
+	switch s := s.(type) {
 	case *stats.OutHeader, *stats.OutPayload:
 		m.sent.Add(1)
+	case *stats.End:
+		if isolated(s.Error) {
+			m.isolated.Add(1)
+		}
 	}
 }
 

@@ -354,6 +354,7 @@ func testServices(t *sourceTrial) {
 	t.put("a", "1", "2")
 	t.put("user-admin", many...)
 	t.put("z", "1")
+	t.put("bad name", "1") // nobody can ask for it
 	if _, err := t.operator.Put(within(t, patience), t.driver.settings.Prefix+"stray", "x"); err != nil {
 		t.Fatal(err)
 	}

@@ -27,9 +27,7 @@ type watch struct {
 func (d *driver) watchFrom(ctx context.Context, what, key, end string, start int64) (*watch, error) {
 	w := &watch{d: d, what: what, start: start}
 	err := d.call(ctx, what, func(ctx context.Context) (err error) {
-		// A member without a leader ends the stream, instead of keeping silent until it has one.
-		opening := metadata.AppendToOutgoingContext(ctx, rpctypes.MetadataRequireLeaderKey, rpctypes.MetadataHasLeader)
-		w.stream, w.cancel, err = open(opening, func(ctx context.Context) (pb.Watch_WatchClient, error) {
+		w.stream, w.cancel, err = open(ctx, func(ctx context.Context) (pb.Watch_WatchClient, error) {
 			return d.watches.Watch(ctx)
 		})
 		if err != nil {
@@ -51,9 +49,11 @@ func (d *driver) watchFrom(ctx context.Context, what, key, end string, start int
 	return w, nil
 }
 
-// open opens a stream that outlives ctx, which governs the opening alone, and returns what ends it.
+// open opens a stream that outlives ctx, which governs the opening alone, and returns what ends it. A member that has no
+// leader ends it too, instead of keeping silent until it has one.
 func open[S any](ctx context.Context, f func(context.Context) (S, error)) (S, context.CancelFunc, error) {
-	life, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	led := metadata.AppendToOutgoingContext(ctx, rpctypes.MetadataRequireLeaderKey, rpctypes.MetadataHasLeader)
+	life, cancel := context.WithCancel(context.WithoutCancel(led))
 	undo := context.AfterFunc(ctx, cancel)
 	stream, err := f(life)
 	if !undo() && err == nil {

@@ -57,3 +57,30 @@ func TestEtcdKeepsItsIdentityWithoutItsData(t *testing.T) {
 		t.Errorf("etcd was %+v, and is %+v", before, after)
 	}
 }
+
+func TestEtcdRestartsWithAuthentication(t *testing.T) {
+	t.Parallel()
+	e := StartEtcd(t)
+	for _, c := range []struct {
+		path     string
+		question map[string]string
+	}{
+		{"/v3/auth/user/add", map[string]string{"name": "root", "password": "pw"}},
+		{"/v3/auth/role/add", map[string]string{"name": "root"}},
+		{"/v3/auth/user/grant", map[string]string{"user": "root", "role": "root"}},
+		{"/v3/auth/enable", map[string]string{}},
+	} {
+		if err := e.rpc(t.Context(), c.path, c.question, &struct{}{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := e.get(t.Context()); err == nil {
+		t.Error("authentication is on, and anybody may read")
+	}
+	e.Login("root", "pw")
+	e.put(t, "kept")
+	e.Restart(true)
+	wantValue(t, e, "kept")
+	e.Restart(false) // now it is off
+	wantValue(t, e, "")
+}

@@ -17,18 +17,23 @@ type EtcdCluster struct {
 	Members []*Etcd
 	tb      testing.TB
 	name    string
+	proxies map[*Etcd]*Proxy // in front of what each member has for its peers; nil where the cluster is not separable
 }
 
-// StartEtcdCluster starts an etcd of three members, and blocks until all of them are ready. It fails the test where that
-// does not come to pass, and the members end with the test.
-func StartEtcdCluster(tb testing.TB) *EtcdCluster {
+// StartEtcdCluster starts an etcd of three members, and blocks until all of them are ready; no more than one
+// EtcdClusterOptions may follow. It fails the test where that does not come to pass, and the members end with the test.
+func StartEtcdCluster(tb testing.TB, o ...EtcdClusterOptions) *EtcdCluster {
 	tb.Helper()
+	if len(o) > 1 {
+		tb.Fatalf("testbed: StartEtcdCluster takes one EtcdClusterOptions, not %d", len(o))
+	}
+	options := append(o, EtcdClusterOptions{})[0]
 	executable, err := etcdProgram.executable()
 	if err != nil {
 		tb.Fatalf("testbed: %v", err)
 	}
 	for attempt := 1; ; attempt++ {
-		c := newEtcdCluster(tb, executable)
+		c := newEtcdCluster(tb, executable, options)
 		if err = c.start(); err == nil {
 			return c
 		}
@@ -38,9 +43,12 @@ func StartEtcdCluster(tb testing.TB) *EtcdCluster {
 	}
 }
 
-func newEtcdCluster(tb testing.TB, executable string) *EtcdCluster {
+func newEtcdCluster(tb testing.TB, executable string, o EtcdClusterOptions) *EtcdCluster {
 	tb.Helper()
 	c := &EtcdCluster{tb: tb, name: uniqueName()}
+	if o.Separable {
+		c.proxies = map[*Etcd]*Proxy{}
+	}
 	for i := range 3 {
 		e := &Etcd{name: fmt.Sprintf("%s-%d", c.name, i)}
 		e.server = server{
@@ -51,6 +59,9 @@ func newEtcdCluster(tb testing.TB, executable string) *EtcdCluster {
 		var err error
 		if e.ports, err = reservePorts(2); err != nil {
 			tb.Fatalf("testbed: etcd cluster: %v", err)
+		}
+		if o.Separable {
+			c.proxies[e] = NewProxy(tb, loopback(e.ports[1]))
 		}
 		tb.Cleanup(e.end)
 		c.Members = append(c.Members, e)
@@ -74,10 +85,19 @@ func (c *EtcdCluster) start() error {
 func (c *EtcdCluster) configure(e *Etcd) ([]string, error) {
 	var members []string
 	for _, m := range c.Members {
-		members = append(members, m.name+"=http://"+loopback(m.ports[1]))
+		members = append(members, m.name+"="+c.peerURL(m))
 	}
 	args, err := e.configure()
-	return append(args, "--initial-cluster="+strings.Join(members, ","), "--initial-cluster-token="+c.name), err
+	return append(args, "--initial-advertise-peer-urls="+c.peerURL(e), "--initial-cluster="+strings.Join(members, ","),
+		"--initial-cluster-token="+c.name), err
+}
+
+// peerURL is where the others find a member.
+func (c *EtcdCluster) peerURL(e *Etcd) string {
+	if p := c.proxies[e]; p != nil {
+		return "http://" + p.Addr()
+	}
+	return "http://" + loopback(e.ports[1])
 }
 
 // ready asks a member for a leader, for a linearizable read, and for a write.

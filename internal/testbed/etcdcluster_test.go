@@ -1,6 +1,10 @@
 package testbed
 
-import "testing"
+import (
+	"context"
+	"testing"
+	"time"
+)
 
 func TestEtcdClusterOutlivesItsLeader(t *testing.T) {
 	t.Parallel()
@@ -15,5 +19,50 @@ func TestEtcdClusterOutlivesItsLeader(t *testing.T) {
 	c.Leader()
 	for _, e := range c.Members {
 		wantValue(t, e, "kept")
+	}
+}
+
+func TestEtcdClusterWithoutOneMember(t *testing.T) {
+	t.Parallel()
+	c := StartEtcdCluster(t, EtcdClusterOptions{Separable: true})
+	alone := c.Leader()
+	alone.put(t, "before")
+	c.Separate(alone)
+	// The others elect a leader and take a write; the one that is alone answers no read that could be out of date.
+	other := c.Members[0]
+	if other == alone {
+		other = c.Members[1]
+	}
+	await(t, "the others go on", func(ctx context.Context) error { return c.ready(ctx, other) })
+	other.put(t, "after")
+	short, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+	defer cancel()
+	if value, err := alone.get(short); err == nil {
+		t.Errorf("a member that is alone says that the value is %q", value)
+	}
+	c.Reunite()
+	await(t, "the cluster is whole again", func(ctx context.Context) error { return c.ready(ctx, alone) })
+	for _, e := range c.Members {
+		wantValue(t, e, "after")
+	}
+}
+
+// await makes attempts until one succeeds.
+func await(t *testing.T, what string, attempt func(context.Context) error) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), readyTimeout)
+	defer cancel()
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		err := attempt(ctx)
+		if err == nil {
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			t.Fatalf("waited %v for this: %s: %v", readyTimeout, what, err)
+		}
 	}
 }
