@@ -35,7 +35,9 @@
 // An instance is a key, prefix + service + "/" + ID, whose value is the JSON form of [registry.Instance]. The key hangs on a
 // lease that holds nothing else, which is renewed each third of its TTL. So what befalls one announcement concerns no other,
 // and the lease tells whose an entry is: whatever has the same ID and another lease, or none, is another registration
-// ([registry.ErrReplaced]). A watch of the key tells of that at once, and of a deletion, which is repaired.
+// ([registry.ErrReplaced]). A watch of the key tells of that at once, and of a deletion, which is repaired. Announcements do
+// not share a lease, although that would save renewals: what was deregistered could come back by a write that was given up
+// and is late, as from a member that hung, and would be kept alive by the others; without a lease it comes to nothing.
 //
 // After a broken connection an announcement goes on with its lease, and writes nothing where the entry stands as it should.
 // A lease that an entry no longer hangs on is revoked where etcd can be reached, and never renewed. To deregister is to
