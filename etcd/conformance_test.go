@@ -9,13 +9,26 @@ import (
 )
 
 func TestConformance(t *testing.T) {
-	server := testbed.StartEtcd(t)
-	way := newNetwork(t, server.Addr())
-	operator := operatorOf(t, server)
+	conforms(t, testbed.StartEtcd(t))
+}
+
+func TestConformanceOnACluster(t *testing.T) {
+	conforms(t, testbed.StartEtcdCluster(t).Members...)
+}
+
+// conforms runs the suite on the members of one etcd. Calls go to all of them in turn.
+func conforms(t *testing.T, members ...*testbed.Etcd) {
+	var ways []*network
+	var endpoints []string
+	for _, m := range members {
+		way := newNetwork(t, m.Addr())
+		ways, endpoints = append(ways, way), append(endpoints, way.addr())
+	}
+	operator := operatorOf(t, members[0])
 	calls := new(meter)
 	registrytest.Run(t, registrytest.Config{
 		New: func(t *testing.T) *registry.Registry {
-			return openWith(t, Config{Endpoints: []string{way.addr()}}, calls.option())
+			return openWith(t, Config{Endpoints: endpoints}, calls.option())
 		},
 		Lose: func(t *testing.T, in registry.Instance) {
 			deleted, err := operator.Delete(within(t, patience), DefaultPrefix+in.Service+"/"+in.ID)
@@ -24,8 +37,14 @@ func TestConformance(t *testing.T) {
 			}
 		},
 		Break: func(*testing.T) func() {
-			way.cut()
-			return way.heal
+			for _, way := range ways {
+				way.cut()
+			}
+			return func() {
+				for _, way := range ways {
+					way.heal()
+				}
+			}
 		},
 		Calls:    func(*testing.T) int { return int(calls.sent.Load()) },
 		Complete: true,
