@@ -24,9 +24,12 @@ type feed struct {
 	mu      sync.Mutex
 	state   state
 	changed chan struct{} // closed, and replaced, when state changes
-	doubted []*Instance   // the newest set, while there is doubt about it
-	doubt   doubt
-	unhold  func() // ends the doubt; nil while there is none
+
+	failing   bool        // there was no good answer since the last failure
+	recovered time.Time   // when there was one after a failure
+	doubted   []*Instance // the newest set, while there is doubt about it
+	doubt     doubt
+	unhold    func() // ends the doubt; nil while there is none
 }
 
 // state is what readers see. Its sets are never changed in place.
@@ -201,6 +204,9 @@ func (f *feed) publish(raw []*Instance) ([]*Instance, bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	set, same := merge(f.state.all.set, raw, f.query)
+	if f.failing {
+		f.failing, f.recovered = false, time.Now()
+	}
 	if d := f.doubtOf(set); d != noDoubt {
 		f.hold(set, d)
 		return nil, false
@@ -235,6 +241,7 @@ func (f *feed) fail(err error, saved *savedSet) bool {
 	if err == errNoAnswer && (next.known || next.err != nil) {
 		return false
 	}
+	f.failing = true
 	f.endHold()
 	next.final = errors.Is(err, ErrInvalid) || errors.Is(err, ErrClosed)
 	if !next.known && saved != nil && !next.final {

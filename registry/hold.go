@@ -7,8 +7,8 @@ import (
 )
 
 // A set that comes right after an outage, and has lost much of what there was, is true and of no use: the store came back
-// without its data, or their checks ran out meanwhile, and those who are alive have yet to say so. What there was is served
-// meanwhile, beside an error.
+// without its data, or leases and checks ran out meanwhile, and those who are alive have yet to say so. What there was is
+// served meanwhile, beside an error.
 
 // doubt is how much of a set is missing.
 type doubt int
@@ -22,7 +22,9 @@ const (
 // doubtOf reports whether set is in doubt. See [Options.EmptyHold]. f.mu is held.
 func (f *feed) doubtOf(set []*Instance) doubt {
 	old := &f.state
-	if old.err == nil || f.r.opts.EmptyHold < 0 {
+	// Leases may run out a moment after the store is back, so the first good answer does not end it.
+	after := f.unhold != nil || !f.recovered.IsZero() && time.Since(f.recovered) < f.settling()
+	if !after || f.r.opts.EmptyHold < 0 {
 		return noDoubt
 	}
 	all, passing := len(set), len(passingOf(set))
@@ -36,13 +38,16 @@ func (f *feed) doubtOf(set []*Instance) doubt {
 	return noDoubt
 }
 
-// patience is how long the doubt lasts where nothing else ends it. Whoever lost an announcement makes it again within
-// BackoffMax once the store answers; where nothing is there at all, it may be that nobody has come through to it yet.
+// settling is how long after an outage whoever lost an announcement has made it again: within BackoffMax, and a bit.
+func (f *feed) settling() time.Duration { return f.r.opts.BackoffMax + time.Second }
+
+// patience is how long the doubt lasts where nothing else ends it. Where nothing is there at all, it may be that nobody has
+// come through to the store yet.
 func (f *feed) patience(d doubt) time.Duration {
 	if d == nothingIs {
 		return f.r.opts.EmptyHold
 	}
-	return min(f.r.opts.EmptyHold, f.r.opts.BackoffMax+time.Second)
+	return min(f.r.opts.EmptyHold, f.settling())
 }
 
 // hold keeps the last good set beside an error, until the newest set, which is in doubt, is believed. f.mu is held.

@@ -171,3 +171,32 @@ func TestFewInstancesRightAfterAnOutageAreNotBelievedAtOnce(t *testing.T) {
 		})
 	})
 }
+
+// As where the leases of all run out a moment after the store is back.
+func TestASetThatEmptiesJustAfterAnOutageIsNotBelievedAtOnce(t *testing.T) {
+	for after, doubted := range map[time.Duration]bool{time.Second: true, registry.DefaultBackoffMax + 2*time.Second: false} {
+		synctest.Test(t, func(t *testing.T) {
+			d := newFake()
+			d.put(instance("a"))
+			w := watch(t, newRegistry(t, d, registry.Options{}), web)
+			synctest.Wait()
+			d.fail(errors.New("down"))
+			time.Sleep(time.Minute)
+			d.fail(nil)
+			for w.last(t).err != nil {
+				time.Sleep(time.Millisecond)
+			}
+			time.Sleep(after)
+			d.lose("web", "a")
+			time.Sleep(time.Second)
+			if got := w.last(t); doubted != (len(got.set) == 1 && got.err != nil) || doubted != (len(got.set) != 0) {
+				t.Errorf("emptied %v after the outage: %v, %v", after, ids(got.set), got.err)
+			}
+			d.put(instance("a"))
+			time.Sleep(time.Second)
+			if got := w.last(t); len(got.set) != 1 || got.err != nil {
+				t.Errorf("when it is back: %v, %v", ids(got.set), got.err)
+			}
+		})
+	}
+}

@@ -21,12 +21,12 @@ type Options struct {
 	// channel that leaves idleness, finds it ready and the registry does not see a query cancelled and asked again.
 	// Default: 30 s. Negative: not at all.
 	Linger time.Duration
-	// EmptyHold is how long an empty set is not believed that comes right after an outage where there were instances
-	// before: a registry that came back with nothing answers truthfully that it has none, until they have announced
-	// themselves again. Meanwhile the last good set stands beside an error that says so. A set of which none passes any more
-	// is doubted likewise; and for BackoffMax and a second, or EmptyHold where that is less, one with fewer than half of the
-	// instances from before, unless those were from disk: the first few that are back would have to serve the calls of
-	// all. Default: 10 s. Negative: every set is believed at once.
+	// EmptyHold is how long an empty set is not believed that comes right after an outage, or within BackoffMax and a second
+	// of its end, where there were instances before: a registry that came back with nothing answers truthfully that it has
+	// none, until they have announced themselves again. Meanwhile the last good set stands beside an error that says so. A
+	// set of which none passes any more is doubted likewise; and for BackoffMax and a second, or EmptyHold where that is
+	// less, one with fewer than half of the instances from before, unless those were from disk: the first few that are back
+	// would have to serve the calls of all. Default: 10 s. Negative: every set is believed at once.
 	EmptyHold time.Duration
 	// BackoffMin and BackoffMax bound the time before a failed attempt is made again: before the n-th attempt in a row
 	// it is a random part (full jitter) of BackoffMin·2ⁿ, and of BackoffMax at the most. Defaults: 50 ms and 2 s.
