@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"slices"
 	"strings"
@@ -161,13 +162,14 @@ func (p *agents) probe(ctx context.Context, a *agent) {
 	}
 }
 
-// answers reports whether a answers at all. What it says does not matter, and no token is needed to ask.
+// answers reports whether a answers at all. What it says does not matter, and no token is needed to ask; nor does a connection
+// that breaks, as those in use would do so too.
 func (a *agent) answers(ctx context.Context) bool {
 	ctx, cancel := context.WithTimeout(ctx, probeLimit)
 	defer cancel()
 	_, err := a.client.Status().LeaderWithQueryOptions(new(api.QueryOptions).WithContext(ctx))
-	var status api.StatusError
-	return err == nil || errors.As(err, &status)
+	var op *net.OpError
+	return err == nil || ctx.Err() == nil && !(errors.As(err, &op) && op.Op == "dial")
 }
 
 // at returns d with its calls going to a.

@@ -196,44 +196,48 @@ func TestAnAnnouncementFailsOver(t *testing.T) {
 	server := testbed.StartConsul(t)
 	first := startClientAgent(t, server)
 	proxy := testbed.NewProxy(t, first.Addr())
-	r := open(t, Config{Address: proxy.Addr() + "," + server.Addr(), TTL: minTTL})
+	for name, c := range map[string]struct{ fail, heal func() }{
+		"unreachable": {proxy.Refuse, proxy.Heal},
+		"hanging":     {first.Stop, first.Continue},
+	} {
+		t.Run(name, func(t *testing.T) { testAnnouncementFailsOver(t, server, first, proxy.Addr(), c.fail, c.heal) })
+	}
+}
+
+func testAnnouncementFailsOver(t *testing.T, server, first *testbed.Consul, address string, fail, heal func()) {
+	r := open(t, Config{Address: address + "," + server.Addr(), TTL: minTTL})
 	q := registry.Query{Service: uniqueService()}
 	g := register(t, r, registry.Instance{ID: "a", Service: q.Service, Address: "10.0.0.1:80"})
-	w := watch(t, open(t, Config{Address: server.Addr()}), q)
+	w, beside := watch(t, r, q), watch(t, open(t, Config{Address: server.Addr()}), q)
 	w.until("the instance", healthy(1))
-	w2 := watch(t, r, q)
-	w2.until("the instance", healthy(1))
+	beside.until("the instance", healthy(1))
 
 	has := func(agent *testbed.Consul) bool {
-		services, err := operatorOf(t, agent).Agent().Services()
-		if err != nil {
+		_, _, err := operatorOf(t, agent).Agent().Service(serviceID(q.Service, "a"), nil)
+		var status api.StatusError
+		if err != nil && (!errors.As(err, &status) || status.Code != http.StatusNotFound) {
 			t.Fatal(err)
 		}
-		return services[serviceID(q.Service, "a")] != nil
+		return err == nil
 	}
-	proxy.Refuse()
+	fail()
 	eventually(t, "the second agent has it", func() bool { return has(server) && g.Err() == nil })
-	w2.until("the set through the second agent", healthy(1))
-	if !has(first) {
-		t.Error("the first agent has lost it already")
-	}
-	proxy.Heal()
+	w.until("the set through the second agent", healthy(1))
+	heal()
 	eventually(t, "the first agent has it no more", func() bool { return !has(first) })
-	catalog, _, err := operatorOf(t, server).Catalog().Service(q.Service, "", nil)
-	if err != nil || len(catalog) != 1 || catalog[0].Node != server.Node() {
-		eventually(t, "the catalog has it once", func() bool {
-			catalog, _, err = operatorOf(t, server).Catalog().Service(q.Service, "", nil)
-			return err == nil && len(catalog) == 1 && catalog[0].Node == server.Node()
-		})
-	}
-	for _, p := range append(w.all(), w2.all()...) {
+	eventually(t, "the catalog has it once", func() bool {
+		catalog, _, err := operatorOf(t, server).Catalog().Service(q.Service, "", nil)
+		return err == nil && len(catalog) == 1 && catalog[0].Node == server.Node()
+	})
+	for _, p := range w.all() {
 		if len(p.set) != 1 {
-			t.Errorf("meanwhile a watch had %v", p)
+			t.Errorf("meanwhile its own watch had %v", p)
 		}
 	}
 	if err := g.Deregister(within(t, patience)); err != nil {
 		t.Error(err)
 	}
+	beside.until("none", healthy(0))
 	if has(server) {
 		t.Error("the second agent has it after Deregister")
 	}

@@ -298,8 +298,10 @@ func TestNoSecretIsPrinted(t *testing.T) {
 
 func TestConfigIsRead(t *testing.T) {
 	var c Config
-	err := json.Unmarshal([]byte(`{"address":"h:1","token":"t","tls":{"ca_file":"f"},"datacenter":"d","wait":5000000000,"deregister_after":60000000000}`), &c)
-	want := Config{Address: "h:1", Token: "t", TLS: TLS{CAFile: "f"}, Datacenter: "d", Wait: 5 * time.Second, DeregisterAfter: time.Minute}
+	err := json.Unmarshal([]byte(`{"address":"h:1","token":"t","tls":{"ca_file":"f","cert_file":"c","key_file":"k","server_name":"s"},"datacenter":"d","wait":5000000000,"deregister_after":60000000000,
+		"namespace":"n","partition":"p","failover":"e","filter":"x == y","connect":true,"max_stale":1000000000,"rate":9}`), &c)
+	want := Config{Address: "h:1", Token: "t", TLS: TLS{CAFile: "f", CertFile: "c", KeyFile: "k", ServerName: "s"}, Datacenter: "d", Wait: 5 * time.Second, DeregisterAfter: time.Minute,
+		Namespace: "n", Partition: "p", Failover: "e", Filter: "x == y", Connect: true, MaxStale: time.Second, Rate: 9}
 	if err != nil || c != want {
 		t.Errorf("got %+v, %v", printed(c), err)
 	}

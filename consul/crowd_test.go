@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"slices"
 	"strings"
 	"sync"
@@ -282,4 +283,36 @@ func TestACrowdThatIsRefused(t *testing.T) {
 			}
 		}
 	})
+}
+
+// However often a read is made in a crowd, the set is confirmed once in a Wait, as without one.
+func TestACrowdConfirmsOnceAWait(t *testing.T) {
+	clearEnvironment(t)
+	var mu sync.Mutex
+	var asked []string
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		q := r.URL.Query()
+		mu.Lock()
+		asked = append(asked, q.Get("index")+" "+q.Get("wait"))
+		mu.Unlock()
+		if q.Has("index") {
+			<-time.After(crowdWait)
+		}
+		w.Header().Set("X-Consul-Index", "10")
+		fmt.Fprint(w, set("10", "a").body)
+	}))
+	defer srv.Close()
+	d, err := newDriver(Config{Address: srv.URL, Wait: 5 * crowdWait / 2})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	d.agent.crowd.long = lane{} // a crowd has taken all of them
+	src := d.Follow(registry.Query{Service: "s"})
+	if got := next(t, src) + next(t, src); got != "aa" {
+		t.Errorf("got %q", got)
+	}
+	if want := []string{" ", "10 1000ms", "10 1000ms", "10 1000ms", " "}; !slices.Equal(asked, want) {
+		t.Errorf("it asked %q, want %q", asked, want)
+	}
 }

@@ -44,6 +44,7 @@ type failover struct {
 	mu       sync.Mutex
 	spread   time.Time // since when the others are read; zero while they are not
 	returned outcome
+	begun    bool // Next has returned
 }
 
 // member is one of the datacenters. What is not the goroutine's own is guarded by failover.mu.
@@ -143,7 +144,7 @@ func (f *failover) step() (set []*registry.Instance, wait time.Duration, ok bool
 	now, wait, decided := f.choose()
 	news := decided && (now.from != f.returned.from || now.answers != f.returned.answers || text(now.err) != text(f.returned.err))
 	if news {
-		f.returned = now
+		f.returned, f.begun = now, true
 		if now.err == nil {
 			set = now.from.set
 		}
@@ -209,10 +210,11 @@ func (f *failover) choose() (now outcome, wait time.Duration, decided bool) {
 }
 
 // advance lets those members read on that may change the outcome: the first one, and where that has nothing the others up to
-// the one in use. f.mu is held.
+// the one in use. Before Next has returned at all, none waits for a change: a lookup ends there, and would leave that behind.
+// f.mu is held.
 func (f *failover) advance(inUse *member) {
 	for i, m := range f.members {
-		if !m.reading {
+		if !m.reading && (f.begun || !m.known) {
 			m.reading = true
 			m.turn <- !m.known
 		}

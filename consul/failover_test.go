@@ -1,6 +1,7 @@
 package consul
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -22,6 +23,7 @@ type world struct {
 	changed chan struct{}
 	centers map[string]*center
 	reads   map[string]int
+	waits   int // reads with an index
 }
 
 type center struct {
@@ -59,6 +61,9 @@ func (w *world) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	timeout := time.After(patience)
 	w.mu.Lock()
 	w.reads[name]++
+	if index != "" {
+		w.waits++
+	}
 	w.mu.Unlock()
 	for {
 		w.mu.Lock()
@@ -243,6 +248,17 @@ func TestFailoverOfALookup(t *testing.T) {
 	got, err := r.Lookup(within(t, patience), registry.Query{Service: "s", AnyStatus: true})
 	if err != nil || !has("dc3", "c")(pair{got, nil}) {
 		t.Errorf("got %v, %v", got, err)
+	}
+	// The one that does not answer may have as long as it takes, and still no lookup leaves a query behind that waits.
+	w.in("dc3", ids())
+	if got, err = r.Lookup(within(t, patience), registry.Query{Service: "s"}); !errors.Is(err, registry.ErrUnavailable) || len(got) != 0 {
+		t.Errorf("without any it is %v, %v", got, err)
+	}
+	r.Close()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.waits != 0 {
+		t.Errorf("there were %d reads that wait", w.waits)
 	}
 }
 
