@@ -59,6 +59,9 @@ func InstanceFromEndpoint(e resolver.Endpoint) *registry.Instance {
 
 type instanceKey struct{}
 
+// String is how gRPC's log and channelz call the attribute.
+func (instanceKey) String() string { return "rollcall" }
+
 // instanceValue is the attribute. gRPC compares it with Equal, and writes it to its log with String.
 type instanceValue struct{ in *registry.Instance }
 

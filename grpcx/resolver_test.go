@@ -1,6 +1,7 @@
 package grpcx_test
 
 import (
+	"encoding/json"
 	"errors"
 	"iter"
 	"net/url"
@@ -88,8 +89,11 @@ func TestEndpointsCarryTheirInstances(t *testing.T) {
 	if in := grpcx.InstanceFromEndpoint(resolver.Endpoint{}); in != nil {
 		t.Errorf("another's endpoint has the instance %v", in)
 	}
-	if text := got[0].Attributes.String(); strings.Contains(text, "hunter2") || !strings.Contains(text, "weight=3") {
-		t.Errorf("gRPC logs %s", text)
+	// So it stands in gRPC's log, and in the trace of the channel in channelz.
+	text, err := json.Marshal(got[0])
+	if want := `"rollcall":"a version=\"1\" zone=\"z\" weight=3 status=passing"`; err != nil ||
+		strings.Contains(string(text), "hunter2") || !strings.Contains(string(text), want) {
+		t.Errorf("gRPC logs %s, %v, want %s", text, err, want)
 	}
 	if got[0].Addresses[0].Attributes != nil {
 		t.Error("the address has attributes: a change of one would reconnect")
