@@ -190,7 +190,7 @@ func (l *life) fill(in *registry.Instance, field string, lis net.Listener) (err 
 		}
 	}
 	if err := in.Validate(); err != nil {
-		return fmt.Errorf("Server.%s: %w", field, err)
+		return fmt.Errorf("grpcx: Server.%s: %w", field, err)
 	}
 	return nil
 }
