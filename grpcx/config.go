@@ -28,7 +28,8 @@ type ResolverConfig struct {
 	// EmptyHold is how long the last instances are used when there are none any more. Default: 30 s. Negative: not at all.
 	EmptyHold time.Duration
 	// Subset is how many instances a channel uses where a service has more. Which ones is a matter of ClientID and of their
-	// IDs: an instance that comes or goes changes one of them at most. Default: 0, which is all.
+	// IDs: an instance that comes or goes changes one of them at most, and load is as even as dice are: of 1,000 clients that
+	// use 20 of 200 instances each, 80 to 125 use any one of them (TestSubsetsAreEven). Default: 0, which is all.
 	Subset int
 	// ClientID tells clients apart that use a Subset. It should be the same after a restart. Default: the host name, so that
 	// processes of one service that share a host should set it.
