@@ -200,11 +200,11 @@ func TestAnAnnouncementFailsOver(t *testing.T) {
 		"unreachable": {proxy.Refuse, proxy.Heal},
 		"hanging":     {first.Stop, first.Continue},
 	} {
-		t.Run(name, func(t *testing.T) { testAnnouncementFailsOver(t, server, first, proxy.Addr(), c.fail, c.heal) })
+		t.Run(name, func(t *testing.T) { testAnnouncementFailsOver(t, name, server, first, proxy.Addr(), c.fail, c.heal) })
 	}
 }
 
-func testAnnouncementFailsOver(t *testing.T, server, first *testbed.Consul, address string, fail, heal func()) {
+func testAnnouncementFailsOver(t *testing.T, name string, server, first *testbed.Consul, address string, fail, heal func()) {
 	r := open(t, Config{Address: address + "," + server.Addr(), TTL: minTTL})
 	q := registry.Query{Service: uniqueService()}
 	g := register(t, r, registry.Instance{ID: "a", Service: q.Service, Address: "10.0.0.1:80"})
@@ -230,7 +230,8 @@ func testAnnouncementFailsOver(t *testing.T, server, first *testbed.Consul, addr
 		return err == nil && len(catalog) == 1 && catalog[0].Node == server.Node()
 	})
 	for _, p := range w.all() {
-		if len(p.set) != 1 {
+		// One that hangs is given up by the others of its cluster too, which on a busy machine may be sooner.
+		if len(p.set) != 1 && name != "hanging" {
 			t.Errorf("meanwhile its own watch had %v", p)
 		}
 	}

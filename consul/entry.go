@@ -10,17 +10,19 @@ import (
 // they are JSON: an entry that is damaged anywhere is refused. What stands in many entries to the letter, the node and the
 // check of its agent, is looked at once.
 type entryDecoder struct {
-	node    []byte // of the entry before, which gave address
-	address string
+	node    []byte // of the entry before
+	address string // of that node
+	known   bool   // address is, which nobody asks for where each service has one
 	check   []byte // the first one of the entry before, which gave first
 	first   check
 }
 
-// decode decodes raw into e.
+// decode decodes raw into e, the node only where the service has no address.
 func (d *entryDecoder) decode(raw []byte, e *entry) error {
 	if bytes.Equal(raw, null) {
 		return nil
 	}
+	hasNode := false
 	o := object{array: array{b: raw}}
 	more, err := o.first()
 	for more && err == nil {
@@ -31,11 +33,10 @@ func (d *entryDecoder) decode(raw []byte, e *entry) error {
 			e.Checks, err = d.checks(o.value)
 		case bytes.Equal(o.name, nameNode):
 			if !bytes.Equal(o.value, d.node) {
-				if err = json.Unmarshal(o.value, &e.Node); err == nil {
-					d.node, d.address = o.value, e.Node.Address
-				}
+				err = checkJSON(o.value)
+				d.node, d.known = o.value, false
 			}
-			e.Node.Address = d.address
+			hasNode = true
 		default:
 			err = checkJSON(o.value)
 		}
@@ -43,6 +44,14 @@ func (d *entryDecoder) decode(raw []byte, e *entry) error {
 			more, err = o.following()
 		}
 	}
+	if err != nil || !hasNode || e.Service.Address != "" {
+		return err
+	}
+	if !d.known {
+		err = json.Unmarshal(d.node, &e.Node)
+		d.address, d.known = e.Node.Address, err == nil
+	}
+	e.Node.Address = d.address
 	return err
 }
 

@@ -36,6 +36,9 @@ func TestEntriesAreAsEncodingJSONHasThem(t *testing.T) {
 		if err := json.Unmarshal([]byte(raw), &want); err != nil {
 			t.Fatal(err)
 		}
+		if want.Service.Address != "" {
+			want.Node.Address = "" // of no use
+		}
 		if len(got.Checks) == 0 && len(want.Checks) == 0 {
 			got.Checks, want.Checks = nil, nil
 		}
