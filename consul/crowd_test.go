@@ -181,7 +181,8 @@ func TestACrowdOverTLS(t *testing.T) {
 	took := w.changeSome(2)
 	t.Logf("%d changes took %v in the middle, %v at most, on %d connections", len(took), took[len(took)/2], took[len(took)-1], w.dials.Load())
 	w.wantNoError()
-	if n := w.dials.Load(); n > 20 { // two would do; on a busy machine some are dialled before others have room again
+	// Two would do, but the first reads may all dial before anybody knows that the agent speaks HTTP/2.
+	if n := w.dials.Load(); n > crowdSize/4 {
 		t.Errorf("there were %d connections", n)
 	}
 }
