@@ -45,7 +45,7 @@ func (l *life) announce(ctx context.Context) *announcements {
 	}
 	var work sync.WaitGroup
 	for _, in := range l.instances {
-		a := &announcement{announcements: all, l: l, log: l.Logger.With("service", in.Service), instance: in}
+		a := &announcement{announcements: all, l: l, log: l.plain.With("service", in.Service, "address", in.Address), instance: in}
 		work.Go(func() {
 			if r := a.register(ctx); r != nil {
 				a.follow(ctx, r)

@@ -29,7 +29,8 @@ func TestADeniedAnnouncementIsTriedAgainUntilItStands(t *testing.T) {
 		defer store.Close()
 		r := &counted{Registrar: store}
 		l := &life{
-			Server:    Server{Registrar: r, Logger: slog.New(slog.DiscardHandler), DeregisterTimeout: time.Second},
+			Server:    Server{Registrar: r, DeregisterTimeout: time.Second},
+			plain:     slog.New(slog.DiscardHandler),
 			instances: []registry.Instance{{Service: "backend", Address: "10.0.0.1:80"}},
 		}
 		l.control()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"os"
 	"os/signal"
@@ -23,6 +24,7 @@ type life struct {
 	instances []registry.Instance // all that are announced
 	listeners []net.Listener
 	signals   chan os.Signal
+	plain     *slog.Logger // for what concerns another service than the first
 
 	serving  sync.WaitGroup
 	served   chan struct{} // closed when the first listener is served no more

@@ -143,7 +143,8 @@ func (s *Server) prepare(gs GRPCServer, lis net.Listener) (*life, error) {
 	if log == nil {
 		log = slog.Default()
 	}
-	l.Logger = log.With("server", lis.Addr().String())
+	l.Logger = log.With("service", l.Instance.Service, "address", lis.Addr().String())
+	l.plain = log
 	if _, own := gs.GetServiceInfo()[healthpb.Health_ServiceDesc.ServiceName]; !own {
 		if l.Health == nil {
 			l.Health = health.NewServer()
