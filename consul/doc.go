@@ -34,6 +34,14 @@
 // The other Options have no URL parameter. Durations are written as in Go, such as 90s; in a JSON file they are
 // nanoseconds. CONSUL_NAMESPACE and CONSUL_PARTITION are passed on too, and refused by a Consul that has neither.
 //
+// # What the token has to be allowed
+//
+// Where ACLs deny by default, these rules are enough, and none of them can be left out:
+//
+//	Register, Update, Deregister  service "NAME" { policy = "write" }
+//	Lookup, Watch                 service "NAME" { policy = "read" }  node_prefix "" { policy = "read" }
+//	Services                      service_prefix "" { policy = "read" }
+//
 // # What an announcement looks like
 //
 // An instance is a service of the agent whose ID is service:id, and service:id~mark where either has an upper-case letter,
