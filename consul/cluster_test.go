@@ -2,6 +2,7 @@ package consul
 
 import (
 	"context"
+	"errors"
 	"testing"
 
 	"github.com/hashicorp/consul/api"
@@ -11,15 +12,19 @@ import (
 	"github.com/rollcall-go/rollcall/registry/registrytest"
 )
 
-// TestCluster runs on three servers and a client agent, with ACLs and TLS.
+// TestCluster runs on three servers and a client agent, with ACLs and mutual TLS.
 func TestCluster(t *testing.T) {
-	c := operatorOfCluster(t, testbed.StartConsulCluster(t))
+	c := operatorOfCluster(t, testbed.StartConsulCluster(t, testbed.ConsulClusterOptions{MutualTLS: true}))
+	cert, key := c.ClientCertificate()
+	t.Setenv("CONSUL_CLIENT_CERT", cert)
+	t.Setenv("CONSUL_CLIENT_KEY", key)
 	for _, test := range []struct {
 		name string
 		run  func(*clusterTrial)
 	}{
 		{"conformance", testClusterConformance},
 		{"least policy", testLeastPolicy},
+		{"no client certificate", testNoClientCertificate},
 		{"bad token", testBadToken},
 		{"right to read is taken away", testReadDenied},
 		{"token of an announcement is deleted", testAnnouncementsTokenDeleted},
@@ -28,6 +33,15 @@ func TestCluster(t *testing.T) {
 		{"servers down", testServersDown},
 	} {
 		t.Run(test.name, func(t *testing.T) { test.run(c.in(t)) })
+	}
+}
+
+func testNoClientCertificate(c *clusterTrial) {
+	c.Setenv("CONSUL_CLIENT_CERT", "")
+	c.Setenv("CONSUL_CLIENT_KEY", "")
+	set, err := c.as(c.Token).Lookup(within(c, patience), registry.Query{Service: "s"})
+	if set != nil || !errors.Is(err, registry.ErrUnavailable) {
+		c.Errorf("Lookup returns %v, %v", set, err)
 	}
 }
 
