@@ -31,6 +31,8 @@ func TestCluster(t *testing.T) {
 		{"leader killed", testLeaderKilled},
 		{"no leader", testNoLeader},
 		{"servers down", testServersDown},
+		{"servers stopped", testServersStopped},
+		{"view not loaded", testViewNotLoaded},
 	} {
 		t.Run(test.name, func(t *testing.T) { test.run(c.in(t)) })
 	}

@@ -155,3 +155,40 @@ func testAnnouncementsTokenDeleted(c *clusterTrial) {
 		c.Error(err)
 	}
 }
+
+// testServersStopped stops all servers, so that no connection breaks: the client agent goes on answering from its stream
+// that nothing has changed.
+func testServersStopped(c *clusterTrial) {
+	q := registry.Query{Service: uniqueService()}
+	c.announce(q.Service, "a")
+	w := watch(c, open(c, Config{Address: c.Agent.Addr(), Token: c.Token, Wait: minWait, Timeout: 2 * time.Second}), q)
+	w.until("the instance", healthy(1))
+	for _, s := range c.Servers {
+		s.Stop()
+	}
+	w.until("why the set may be old", func(p pair) bool { return errors.Is(p.err, registry.ErrUnavailable) })
+	for _, s := range c.Servers {
+		s.Continue()
+	}
+	w.until("health again", healthy(1))
+	neverEmpty(c, w, registry.ErrUnavailable)
+}
+
+// testViewNotLoaded has a client agent that has just begun, without servers, answer a query of before: it says 200 and an
+// empty list.
+func testViewNotLoaded(c *clusterTrial) {
+	q := registry.Query{Service: uniqueService()}
+	c.announce(q.Service, "a")
+	proxy := testbed.NewProxy(c, c.Agent.Addr())
+	w := watch(c, open(c, Config{Address: proxy.Addr(), Token: c.Token, Wait: 4 * time.Second}), q)
+	w.until("the instance", healthy(1))
+	eventually(c, "the query waits", func() bool { return proxy.InFlight(isBlocking) == 1 })
+	proxy.Hang() // its connection to the agent breaks, but not that to the client
+	c.KillServers()
+	c.Agent.Restart(true)
+	proxy.Heal()
+	w.until("why the set may be old", func(p pair) bool { return errors.Is(p.err, registry.ErrUnavailable) })
+	c.RestartServers()
+	w.until("health again", healthy(1))
+	neverEmpty(c, w, registry.ErrUnavailable)
+}
