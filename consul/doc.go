@@ -68,6 +68,14 @@
 //
 // Each instance then says where it is, under the key [MetaDatacenter] of its metadata.
 //
+// # What the token has to be allowed
+//
+// Where ACLs deny by default, these rules are enough, and none of them can be left out:
+//
+//	Register, Update, Deregister  service "NAME" { policy = "write" }
+//	Lookup, Watch                 service "NAME" { policy = "read" }  node_prefix "" { policy = "read" }
+//	Services                      service_prefix "" { policy = "read" }
+//
 // # What an announcement looks like
 //
 // An instance is a service of the agent whose ID is service:id, and service:id~mark where either has an upper-case letter,

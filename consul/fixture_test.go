@@ -21,10 +21,12 @@ import (
 // patience bounds what must happen. It is spent in full only where a test fails.
 const patience = 60 * time.Second
 
+func discard() *slog.Logger { return slog.New(slog.NewTextHandler(io.Discard, nil)) }
+
 // open returns a client that is closed with the test, if not before.
 func open(t testing.TB, c Config) *registry.Registry {
 	t.Helper()
-	c.Options.Logger = slog.New(slog.NewTextHandler(io.Discard, nil))
+	c.Options.Logger = discard()
 	r, err := New(c)
 	if err != nil {
 		t.Fatal(err)

@@ -64,8 +64,11 @@ func newConsul(tb testing.TB, o ConsulOptions) *Consul {
 // Node is the name of the agent's node in the catalog.
 func (c *Consul) Node() string { return c.node }
 
-func (c *Consul) configure() ([]string, error) {
-	config, err := json.Marshal(map[string]any{
+func (c *Consul) configure() ([]string, error) { return c.arguments(c.settings()) }
+
+// settings are those of an agent that is its own single server.
+func (c *Consul) settings() map[string]any {
+	return map[string]any{
 		"node_name":        c.node,
 		"node_meta":        map[string]string{runKey: strconv.Itoa(c.runs)},
 		"data_dir":         c.dataDir(),
@@ -87,7 +90,12 @@ func (c *Consul) configure() ([]string, error) {
 		"skip_leave_on_interrupt": true,
 		// Nothing leaves the machine.
 		"disable_update_check": true,
-	})
+	}
+}
+
+// arguments writes the settings and the further configuration to files, and returns the arguments that name them.
+func (c *Consul) arguments(settings map[string]any) ([]string, error) {
+	config, err := json.Marshal(settings)
 	if err != nil {
 		return nil, err
 	}

@@ -1,6 +1,6 @@
-// Package testbed starts a real Consul or a real etcd for a test, on free loopback ports, and a proxy in front of either
-// to count requests and to inject faults. What it starts ends with the test, and also with the test binary should that
-// die first.
+// Package testbed starts a real Consul or a real etcd for a test, alone or as a cluster, on free loopback ports, and a
+// proxy in front of either to count requests and to inject faults. What it starts ends with the test, and also with the
+// test binary should that die first.
 //
 //	func TestSomething(t *testing.T) {
 //		agent := testbed.StartConsul(t)

@@ -2,6 +2,7 @@ package testbed
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"io"
 	"net"
@@ -154,6 +155,9 @@ func (m *mode) fail(w http.ResponseWriter) {
 
 // reset closes a connection without the usual good-bye, so that the other side learns of it whatever it is doing.
 func reset(c net.Conn) {
+	if secure, ok := c.(*tls.Conn); ok {
+		c = secure.NetConn() // its own Close says good-bye, and waits for that to be sent
+	}
 	if tcp, ok := c.(*net.TCPConn); ok {
 		_ = tcp.SetLinger(0)
 	}

@@ -50,6 +50,18 @@ type exchange struct {
 // requests that are open then are cut off, and no goroutine is left.
 func NewProxy(tb testing.TB, target string) *Proxy {
 	tb.Helper()
+	return newProxy(tb, target, (*http.Server).Serve)
+}
+
+// NewTLSProxy is NewProxy for clients that speak HTTPS, of either version of HTTP, with a certificate and its key as PEM
+// files. The target is spoken to without TLS.
+func NewTLSProxy(tb testing.TB, target, certFile, keyFile string) *Proxy {
+	tb.Helper()
+	return newProxy(tb, target, func(s *http.Server, l net.Listener) error { return s.ServeTLS(l, certFile, keyFile) })
+}
+
+func newProxy(tb testing.TB, target string, serve func(*http.Server, net.Listener) error) *Proxy {
+	tb.Helper()
 	listener, err := net.Listen("tcp", loopback(0))
 	if err != nil {
 		tb.Fatalf("testbed: a proxy for %s: %v", target, err)
@@ -89,7 +101,7 @@ func NewProxy(tb testing.TB, target string) *Proxy {
 	served := make(chan struct{})
 	go func() {
 		defer close(served)
-		_ = srv.Serve(listener) // always ends with an error, that of Close
+		_ = serve(srv, listener) // always ends with an error, that of Close
 	}()
 	tb.Cleanup(func() {
 		p.Refuse() // releases what Hang holds

@@ -1,0 +1,186 @@
+package consul
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/hashicorp/consul/api"
+
+	"github.com/rollcall-go/rollcall/internal/testbed"
+	"github.com/rollcall-go/rollcall/registry"
+)
+
+// The least ACL policy that each operation needs, as the package documentation has it. %s is the name of the service.
+var (
+	// Register, Update and Deregister.
+	policyToAnnounce = []string{`service "%s" { policy = "write" }`}
+	// Lookup and Watch. An instance stands on a node, and is left out where that may not be read.
+	policyToRead = []string{`service "%s" { policy = "read" }`, `node_prefix "" { policy = "read" }`}
+	// Services.
+	policyToList = []string{`service_prefix "" { policy = "read" }`}
+)
+
+// clusterTrial is a cluster with ACLs, and its operator, who may do everything.
+type clusterTrial struct {
+	*testing.T
+	*testbed.ConsulCluster
+	operator *api.Client
+}
+
+func operatorOfCluster(t *testing.T, c *testbed.ConsulCluster) *clusterTrial {
+	t.Helper()
+	return &clusterTrial{t, c, clientOf(t, c.Agent, c.Token)}
+}
+
+// clientOf returns a client of one agent of a cluster.
+func clientOf(t testing.TB, agent *testbed.Consul, token string) *api.Client {
+	t.Helper()
+	transport := &http.Transport{DisableKeepAlives: true}
+	client, err := api.NewClient(&api.Config{Address: agent.Addr(), Token: token, Transport: transport})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return client
+}
+
+// in is the same cluster in another test.
+func (c *clusterTrial) in(t *testing.T) *clusterTrial {
+	return &clusterTrial{t, c.ConsulCluster, c.operator}
+}
+
+// policy makes a policy of the rules, for the service where they name one, and returns its ID.
+func (c *clusterTrial) policy(rules []string, service string) string {
+	c.Helper()
+	text := strings.ReplaceAll(strings.Join(rules, "\n"), "%s", service)
+	p, _, err := c.operator.ACL().PolicyCreate(&api.ACLPolicy{Name: uniqueService(), Rules: text}, nil)
+	if err != nil {
+		c.Fatal(err)
+	}
+	return p.ID
+}
+
+// token makes a token with the rules alone.
+func (c *clusterTrial) token(rules []string, service string) *api.ACLToken {
+	c.Helper()
+	var links []*api.ACLLink
+	if len(rules) > 0 {
+		links = append(links, &api.ACLLink{ID: c.policy(rules, service)})
+	}
+	token, _, err := c.operator.ACL().TokenCreate(&api.ACLToken{Policies: links}, nil)
+	if err != nil {
+		c.Fatal(err)
+	}
+	// Any server may be asked what a token may do, also one that has not heard of it.
+	for _, s := range c.Servers {
+		server := clientOf(c, s, token.SecretID)
+		eventually(c, "a server knows the token", func() bool {
+			_, _, err := server.ACL().TokenReadSelf(&api.QueryOptions{AllowStale: true})
+			return err == nil
+		})
+	}
+	return token
+}
+
+// tokenOfWatch is what a watch reads with.
+type tokenOfWatch struct {
+	service, policy string
+	token           *api.ACLToken
+}
+
+// rewrite puts other rules into a policy.
+func (c *clusterTrial) rewrite(id string, rules []string, service string) {
+	c.Helper()
+	p, _, err := c.operator.ACL().PolicyRead(id, nil)
+	if err == nil {
+		p.Rules = strings.ReplaceAll(strings.Join(rules, "\n"), "%s", service)
+		_, _, err = c.operator.ACL().PolicyUpdate(p, nil)
+	}
+	if err != nil {
+		c.Fatal(err)
+	}
+}
+
+// delete deletes a token.
+func (c *clusterTrial) delete(token *api.ACLToken) {
+	c.Helper()
+	if _, err := c.operator.ACL().TokenDelete(token.AccessorID, nil); err != nil {
+		c.Fatal(err)
+	}
+}
+
+// as opens a client with a token, over TLS.
+func (c *clusterTrial) as(token string) *registry.Registry {
+	c.Helper()
+	return open(c, Config{Address: "https://" + c.Agent.HTTPSAddr(), Token: token, TLS: TLS{CAFile: c.CAFile()}, TTL: minTTL})
+}
+
+// announce registers an instance of the service as the operator.
+func (c *clusterTrial) announce(service, id string) registry.Registration {
+	c.Helper()
+	g := register(c, c.as(c.Token), registry.Instance{ID: id, Service: service, Address: "10.0.0.1:80"})
+	c.Cleanup(func() {
+		if err := g.Deregister(within(c, patience)); err != nil {
+			c.Error(err)
+		}
+	})
+	return g
+}
+
+// testLeastPolicy does each operation with the rules that it needs, and without each of them in turn.
+func testLeastPolicy(c *clusterTrial) {
+	service := uniqueService()
+	c.announce(service, "other")
+	q := registry.Query{Service: service}
+	for _, o := range []struct {
+		name  string
+		rules []string
+		do    func(r *registry.Registry) error
+	}{
+		{"announce", policyToAnnounce, func(r *registry.Registry) error {
+			g, err := r.Register(within(c, patience), registry.Instance{ID: "a", Service: service, Address: "10.0.0.1:80"})
+			if err != nil {
+				return err
+			}
+			for _, status := range []registry.Status{registry.Critical, registry.Maintenance, registry.Passing} {
+				update(c, g, func(in *registry.Instance) { in.Status = status })
+			}
+			return g.Deregister(within(c, patience))
+		}},
+		{"look up", policyToRead, func(r *registry.Registry) error {
+			set, err := r.Lookup(within(c, patience), q)
+			if err == nil && len(set) != 1 {
+				return fmt.Errorf("there are %d instances", len(set))
+			}
+			return err
+		}},
+		{"watch", policyToRead, func(r *registry.Registry) error {
+			for set, err := range r.Watch(within(c, patience), q) {
+				if err == nil && len(set) != 1 {
+					return fmt.Errorf("there are %d instances", len(set))
+				}
+				return err
+			}
+			return errors.New("the watch ended")
+		}},
+		{"list services", policyToList, func(r *registry.Registry) error {
+			names, err := r.Services(within(c, patience))
+			if err == nil && !strings.Contains(strings.Join(names, " ")+" ", service+" ") {
+				return fmt.Errorf("there are %v", names)
+			}
+			return err
+		}},
+	} {
+		if err := o.do(c.as(c.token(o.rules, service).SecretID)); err != nil {
+			c.Errorf("%s, with its policy: %v", o.name, err)
+		}
+		for i, rule := range o.rules {
+			rest := append(append([]string(nil), o.rules[:i]...), o.rules[i+1:]...)
+			if err := o.do(c.as(c.token(rest, service).SecretID)); !errors.Is(err, registry.ErrDenied) {
+				c.Errorf("%s, without %s: %v, want ErrDenied", o.name, rule, err)
+			}
+		}
+	}
+}

@@ -1,0 +1,99 @@
+package consul
+
+import (
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/rollcall-go/rollcall/internal/testbed"
+	"github.com/rollcall-go/rollcall/registry"
+	"github.com/rollcall-go/rollcall/registry/registrytest"
+)
+
+// across announces in one datacenter, and reads that one by way of another.
+type across struct {
+	*driver // of the datacenter that is written to
+	reader  *driver
+}
+
+func (a across) Follow(q registry.Query) registry.Source { return a.reader.Follow(q) }
+func (a across) Close() error                            { return errors.Join(a.driver.Close(), a.reader.Close()) }
+
+func TestDatacenters(t *testing.T) {
+	dc1, dc2 := testbed.StartConsulDatacenters(t)
+	t.Run("conformance", func(t *testing.T) { testConformanceAcrossDatacenters(t, dc1, dc2) })
+	t.Run("dead datacenter", func(t *testing.T) { testDeadDatacenter(operatorOfCluster(t, dc1), dc2) })
+}
+
+func testConformanceAcrossDatacenters(t *testing.T, dc1, dc2 *testbed.ConsulCluster) {
+	c := operatorOfCluster(t, dc1)
+	token := c.token([]string{`service_prefix "" { policy = "write" }`, `node_prefix "" { policy = "read" }`}, "").SecretID
+	eventually(t, "the token is known in dc2", func() bool {
+		_, _, err := clientOf(t, dc2.Servers[0], token).ACL().TokenReadSelf(nil)
+		return err == nil
+	})
+	here, there := testbed.NewProxy(t, dc1.Agent.Addr()), testbed.NewProxy(t, dc2.Agent.Addr())
+	registrytest.Run(t, registrytest.Config{
+		New: func(t *testing.T) *registry.Registry {
+			writer, err := newDriver(Config{Address: here.Addr(), Token: token})
+			if err != nil {
+				t.Fatal(err)
+			}
+			reader, err := newDriver(Config{Address: there.Addr(), Token: token, Datacenter: "dc1"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return registry.New(across{writer, reader}, registry.Options{Logger: discard()})
+		},
+		Lose: func(t *testing.T, in registry.Instance) {
+			if err := c.operator.Agent().ServiceDeregister(serviceID(in.Service, in.ID)); err != nil {
+				t.Fatal(err)
+			}
+		},
+		Break: func(*testing.T) func() {
+			here.Refuse()
+			there.Refuse()
+			return func() {
+				here.Heal()
+				there.Heal()
+			}
+		},
+		Calls:    func(*testing.T) int { return here.Requests() + there.Requests() },
+		Complete: true,
+	})
+}
+
+// testDeadDatacenter kills the servers of the datacenter that a watch reads from another.
+func testDeadDatacenter(c *clusterTrial, dc2 *testbed.ConsulCluster) {
+	q := registry.Query{Service: uniqueService()}
+	operatorOfCluster(c.T, dc2).announce(q.Service, "a")
+	reading := Config{Address: c.Agent.Addr(), Token: c.Token, Datacenter: "dc2", Wait: minWait}
+	w := watch(c, open(c, reading), q)
+	w.until("the instance", healthy(1))
+
+	dc2.KillServers()
+	w.until("why the set may be old", func(p pair) bool { return errors.Is(p.err, registry.ErrUnavailable) })
+	if set, err := open(c, reading).Lookup(within(c, patience), q); set != nil || !errors.Is(err, registry.ErrUnavailable) {
+		c.Errorf("Lookup in a dead datacenter returns %v, %v", set, err)
+	}
+	// The client agent streams what it has never read. An empty list of that must not be believed either.
+	late := watch(c, open(c, reading), registry.Query{Service: uniqueService()})
+	late.until("an error", func(p pair) bool { return errors.Is(p.err, registry.ErrUnavailable) })
+	for _, p := range late.all() {
+		if p.err == nil {
+			c.Errorf("a dead datacenter is said to have %v", p)
+		}
+	}
+	unknown := reading
+	unknown.Datacenter = "nowhere"
+	if set, err := open(c, unknown).Lookup(within(c, patience), q); set != nil || !errors.Is(err, registry.ErrUnavailable) {
+		c.Errorf("Lookup in an unknown datacenter returns %v, %v", set, err)
+	}
+
+	dc2.RestartServers()
+	began := time.Now()
+	w.until("health again", healthy(1))
+	c.Logf("the datacenter is back %v after its server was ready", time.Since(began))
+	late.until("an empty set that is true", healthy(0))
+	neverEmpty(c, w, registry.ErrUnavailable)
+}
