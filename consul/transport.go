@@ -29,9 +29,9 @@ const (
 // localhost is found on 127.0.0.1 also where it is ::1 first.
 func newDialer() *net.Dialer { return &net.Dialer{Timeout: dialTimeout, KeepAlive: keepAlive} }
 
-// newTransport returns a transport of one driver alone, and a function that ends it: connections that nobody uses are
-// closed, and dialling stops. net/http lets a dial go on after the call that wanted it has gone, thus life and not the
-// context of a call is what ends one.
+// newTransport returns a transport of one driver alone, and a function that ends it: its connections are closed, and dialling
+// stops. net/http lets a dial go on after the call that wanted it has gone, thus life and not the context of a call is what
+// ends one; and it does not take a connection of HTTP/2 for idle on which the last stream is just ending.
 func newTransport(dialer *net.Dialer, a address, certs *certificates) (*http.Transport, func()) {
 	life, end := context.WithCancel(context.Background())
 	dial := func(ctx context.Context, network, to string) (net.Conn, error) {
@@ -41,7 +41,11 @@ func newTransport(dialer *net.Dialer, a address, certs *certificates) (*http.Tra
 		if a.socket != "" {
 			network, to = "unix", a.socket
 		}
-		return dialer.DialContext(ctx, network, to)
+		conn, err := dialer.DialContext(ctx, network, to)
+		if err != nil {
+			return nil, err
+		}
+		return &mortal{conn, context.AfterFunc(life, func() { conn.Close() })}, nil
 	}
 	t := &http.Transport{
 		Proxy:               http.ProxyFromEnvironment,
@@ -64,6 +68,18 @@ func newTransport(dialer *net.Dialer, a address, certs *certificates) (*http.Tra
 		end()
 		t.CloseIdleConnections()
 	}
+}
+
+// mortal is a connection that is closed when the life of its transport ends, if not before.
+type mortal struct {
+	net.Conn
+	spare func() bool // it has been closed already
+}
+
+// Close implements [net.Conn].
+func (m *mortal) Close() error {
+	m.spare()
+	return m.Conn.Close()
 }
 
 // once is a transport that sends a request that waits for a change once. Where a connection breaks that was used before,
