@@ -18,17 +18,19 @@ type entry struct {
 	Node struct {
 		Address string
 	}
-	Service struct {
-		ID              string
-		Service         string
-		Tags            []string
-		Address         string
-		Port            int
-		Meta            map[string]string
-		TaggedAddresses taggedAddresses
-		Weights         struct{ Passing int }
-	}
-	Checks []check
+	Service service
+	Checks  []check
+}
+
+type service struct {
+	ID              string
+	Service         string
+	Tags            []string
+	Address         string
+	Port            int
+	Meta            map[string]string
+	TaggedAddresses taggedAddresses
+	Weights         struct{ Passing int }
 }
 
 type check struct {
@@ -80,6 +82,7 @@ func (e *entry) instance() *registry.Instance {
 		if len(s.Meta) > 0 {
 			in.Metadata = s.Meta
 		}
+		readForeign(in, s)
 		return in
 	}
 

@@ -95,7 +95,9 @@
 //
 // Entries that others wrote are read as they are: the ID is Consul's, without the name of the service and a colon where it
 // begins so, metadata is the meta, version and zone are taken from the keys of that name, and the address is the node's
-// where the service has none.
+// where the service has none. Two writers are told by their form: kratos, whose endpoints are URLs in the tagged addresses
+// and whose version is a tag (the address is then its gRPC endpoint, where it has one), and kitex, whose tags are read as
+// metadata too.
 //
 // # What Consul selects
 //
