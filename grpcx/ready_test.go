@@ -18,22 +18,6 @@ import (
 	"github.com/rollcall-go/rollcall/registry"
 )
 
-// serve is run for a Server whose methods the test calls.
-func serve(t *testing.T, s *grpcx.Server, b *backend) *running {
-	t.Helper()
-	if s.Signals == nil {
-		s.Signals = []os.Signal{}
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	r := &running{backend: b, leave: cancel, done: make(chan struct{})}
-	go func() {
-		defer close(r.done)
-		r.err = s.Serve(ctx, b.gs, b.lis)
-	}()
-	t.Cleanup(func() { cancel(); b.gs.Stop(); <-r.done })
-	return r
-}
-
 // statuses returns how the registry has each service.
 func statuses(t *testing.T, store *memory.Registry, services ...string) []registry.Status {
 	t.Helper()

@@ -32,7 +32,7 @@ type running struct {
 	err   error // set before done is closed
 }
 
-// run starts s over a new backend. Signals are off unless s sets them.
+// run starts s over a new backend.
 func run(t *testing.T, s grpcx.Server) *running {
 	t.Helper()
 	return runOn(t, s, newBackend(t))
@@ -43,6 +43,12 @@ func runOn(t *testing.T, s grpcx.Server, b *backend) *running {
 	if s.Instance.Service == "" {
 		s.Instance.Service = service
 	}
+	return serve(t, &s, b)
+}
+
+// serve starts s, whose methods the test may call. Signals are off unless s sets them.
+func serve(t *testing.T, s *grpcx.Server, b *backend) *running {
+	t.Helper()
 	if s.Signals == nil {
 		s.Signals = []os.Signal{}
 	}
