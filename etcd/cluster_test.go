@@ -61,18 +61,14 @@ func (t *clusterTrial) all(what string, ok func(pair) bool) {
 }
 
 // converges waits until everything stands, is seen, and can be changed; and no set on the way lacked anything.
-func (t *clusterTrial) converges(version string, limit time.Duration) {
+func (t *clusterTrial) converges(version string) {
 	t.Helper()
 	began := time.Now()
 	for _, g := range t.given {
 		eventually(t, "the announcement stands", func() bool { return g.Err() == nil })
 	}
 	t.all("all instances", healthy(6))
-	took := time.Since(began)
-	t.Logf("converged after %v", took)
-	if took > limit {
-		t.Errorf("it took %v, more than %v", took, limit)
-	}
+	t.Logf("converged after %v", time.Since(began))
 	update(t, t.given[0], func(in *registry.Instance) { in.Version = version })
 	t.all("a change", func(p pair) bool { return p.err == nil && p.find("i0") != nil && p.find("i0").Version == version })
 	for _, w := range t.watchers {
@@ -89,9 +85,9 @@ func TestLeaderIsKilled(t *testing.T) {
 	for i := range 2 {
 		leader := o.cluster.Leader()
 		leader.Kill()
-		o.converges(fmt.Sprint("without it ", i), healed)
+		o.converges(fmt.Sprint("without it ", i))
 		leader.Restart(true)
-		o.converges(fmt.Sprint("with it ", i), healed)
+		o.converges(fmt.Sprint("with it ", i))
 	}
 }
 
@@ -113,7 +109,7 @@ func TestQuorumIsLostAndBack(t *testing.T) {
 		t.Errorf("%d messages in %v without a quorum", sent, outage)
 	}
 	one.Restart(true)
-	o.converges("back", healed)
+	o.converges("back")
 }
 
 func TestAMemberThatHangs(t *testing.T) {
@@ -126,9 +122,9 @@ func TestAMemberThatHangs(t *testing.T) {
 	// Nothing is lost by it, and what depended on it finds out: gRPC probes a silent connection after 10 s.
 	update(t, o.given[0], func(in *registry.Instance) { in.Version = "1" })
 	o.all("a change, through the other members", func(p pair) bool { return p.err == nil && p.find("i0").Version == "1" })
-	o.converges("without it", patience)
+	o.converges("without it")
 	member.Continue()
-	o.converges("with it", healed)
+	o.converges("with it")
 }
 
 // The way to a member is cut, and the member is well.
@@ -143,9 +139,9 @@ func TestTheWayToAMemberIsCut(t *testing.T) {
 	o := newClusterTrialBy(t, cluster, addrs)
 	for i, way := range ways {
 		way.cut()
-		o.converges(fmt.Sprint("without way ", i), healed)
+		o.converges(fmt.Sprint("without way ", i))
 		way.heal()
-		o.converges(fmt.Sprint("with way ", i), healed)
+		o.converges(fmt.Sprint("with way ", i))
 	}
 }
 
@@ -168,7 +164,7 @@ func TestAMemberIsCutOff(t *testing.T) {
 			t.Logf("an update took %v", time.Since(began))
 			o.all("a change, through the other members", func(p pair) bool { return p.err == nil && p.find("i0").Version == "meanwhile" })
 			t.Logf("every watcher had it after %v", time.Since(began))
-			o.converges("without it", patience)
+			o.converges("without it")
 
 			// From here on nobody comes back to it, but for a look now and then.
 			before, began := o.calls.isolated.Load(), time.Now()
@@ -184,7 +180,7 @@ func TestAMemberIsCutOff(t *testing.T) {
 				t.Errorf("%d calls met the member that is cut off", met)
 			}
 			o.cluster.Reunite()
-			o.converges("with it", healed)
+			o.converges("with it")
 		})
 	}
 }

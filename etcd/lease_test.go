@@ -338,9 +338,6 @@ func testOutageLongerThanTheTTL(t *leaseTrial) {
 	eventually(t, "it stands", func() bool { return g.Err() == nil })
 	w.until("the instance", healthy(1))
 	t.Logf("back after %v", time.Since(began))
-	if time.Since(began) > 5*time.Second {
-		t.Errorf("it took %v to come back", time.Since(began))
-	}
 	for _, p := range w.all()[1:] {
 		if len(p.set) == 0 {
 			t.Errorf("the watcher saw %v", p)
