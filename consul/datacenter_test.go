@@ -97,3 +97,24 @@ func testDeadDatacenter(c *clusterTrial, dc2 *testbed.ConsulCluster) {
 	late.until("an empty set that is true", healthy(0))
 	neverEmpty(c, w, registry.ErrUnavailable)
 }
+
+// What a peer exports is found by its name, changes included, and a watch that nobody answers keeps what it had.
+func TestPeers(t *testing.T) {
+	near, far := testbed.StartConsulPeers(t)
+	q := registry.Query{Service: uniqueService()}
+	there := operatorOfCluster(t, far)
+	g := there.announce(q.Service, "a")
+	r := open(t, Config{Address: near.Agent.Addr(), Token: near.Token, Peer: "far", Wait: minWait})
+	w := watch(t, r, q)
+	w.until("the instance of the peer", healthy(1))
+	update(t, g, func(in *registry.Instance) { in.Version = "2" })
+	w.until("a change", func(p pair) bool { return healthy(1)(p) && p.set[0].Version == "2" })
+	if set, err := r.Lookup(within(t, patience), q); err != nil || len(set) != 1 {
+		t.Errorf("Lookup returns %v, %v", set, err)
+	}
+	if set, err := open(t, Config{Address: near.Agent.Addr(), Token: near.Token}).Lookup(within(t, patience), q); err != nil || len(set) != 0 {
+		t.Errorf("without the peer there are %v, %v", set, err)
+	}
+	there.announce(q.Service, "b")
+	w.until("another instance", healthy(2))
+}
