@@ -63,7 +63,10 @@ func (d *driver) classify(ctx context.Context, what string, limit time.Duration,
 		case http.StatusBadRequest, http.StatusRequestEntityTooLarge:
 			e.kind = registry.ErrInvalid
 		case http.StatusUnauthorized, http.StatusForbidden:
-			e.kind = registry.ErrDenied
+			// Servers that have just begun know of no token, and say why.
+			if !strings.Contains(status.Body, "ACL system must be bootstrapped") {
+				e.kind = registry.ErrDenied
+			}
 		case http.StatusInternalServerError:
 			if d.settings.Filter != "" && strings.Contains(status.Body, badFilter) {
 				e.kind = registry.ErrInvalid

@@ -192,6 +192,7 @@ func TestKindsOfErrors(t *testing.T) {
 		{answer{status: 400, body: "Bad request"}, registry.ErrInvalid},
 		{answer{status: 401}, registry.ErrDenied},
 		{answer{status: 403, body: "Permission denied"}, registry.ErrDenied},
+		{answer{status: 403, body: "rpc error making call: ACL system must be bootstrapped before making any requests that require authorization: ACL not found"}, registry.ErrUnavailable},
 		{answer{status: 404}, registry.ErrUnavailable},
 		{answer{status: 429}, registry.ErrUnavailable},
 		{answer{status: 500}, registry.ErrUnavailable},
