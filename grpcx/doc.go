@@ -19,6 +19,25 @@
 // shuffles, go by the weights of the instances. All of gRPC's policies work above this resolver; outlier detection needs the
 // import of google.golang.org/grpc/xds, which registers it.
 //
+// # What a pick costs
+//
+// A pick and the end of its call, with so many instances ready: nanoseconds, and allocations in brackets. Measured in one run
+// on two cores of an AMD EPYC, with grpc-go 1.85.0, by
+//
+//	go test -run '^$' -bench Pick ./grpcx/internal/policytest
+//
+//	                              3      100     1,000
+//	pick_first                  2.0      2.3       2.0
+//	round_robin                 7.4      7.5       7.1
+//	rollcall_weighted           8.3      8.1        12
+//	rollcall_zone               8.8      9.3       9.1
+//	rollcall_p2c                 37       40        45
+//	least_request_experimental   89 (3)   84 (3)    98 (3)
+//	ring_hash_experimental      239 (3)  274 (3)   204 (3)
+//
+// rollcall_p2c takes the time of every call while an instance gets fewer than a thousand a second; such a pick reads the clock
+// twice and costs 120 to 160 ns, and an allocation (go test -run '^$' -bench Timed ./grpcx/p2c).
+//
 // # Metrics
 //
 // A resolver records through the MetricsRecorder of its channel, which stats/opentelemetry takes up like gRPC's own metrics.
@@ -31,4 +50,6 @@
 //	rollcall.resolver.endpoints    endpoints in the newest state
 //	rollcall.resolver.subset_size  the same, of a channel that uses a subset
 //	rollcall.resolver.set_age      seconds for which the set has possibly been out of date; 0 while the registry answers
+//
+// Package zone has one more, rollcall.zone.picks.
 package grpcx
