@@ -1,9 +1,9 @@
 # Shortcuts; everything here can be typed by hand too. The first word of a target's comment line is its name in `make help`.
 .DEFAULT_GOAL := help
-.PHONY: help test quick lint generate quickstart consul ci
+.PHONY: help test quick lint generate quickstart consul bench bench-short ci
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 test: ## all tests with the race detector; real Consul and etcd, built on the first run (about 5 minutes)
 	go test -race -timeout 30m ./...
@@ -24,6 +24,12 @@ quickstart: ## the demonstration in one process
 
 consul: ## a development Consul on 127.0.0.1:8500, without Docker (about 3 minutes to build the first time)
 	go tool -modfile=tools/consul/go.mod consul agent -dev
+
+bench: ## Rollcall and its peers side by side: the table of bench/README.md (about an hour)
+	cd bench && go run .
+
+bench-short: ## the same at a small scale, which tells whether it runs (about 3 minutes)
+	cd bench && go run . -short
 
 ci: ## everything that main must pass
 	.ci/run

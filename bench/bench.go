@@ -1,0 +1,104 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/rollcall-go/rollcall/bench/contender"
+)
+
+// scale is how much is done. The short one is for finding out whether the bench runs; its figures mean nothing.
+type scale struct {
+	Rounds      int // of every contender, one after another, in a changing order
+	Sizes       []int
+	Changes     int // quiet: per round
+	Storm       int // instances
+	SameService int // crowd: watchers of one service
+	Services    int // crowd: watchers of services of their own
+	Idle        time.Duration
+	Outage      time.Duration
+	Patience    time.Duration // how long something may take before it counts as never
+	Calls       time.Duration
+	PickTime    string // for -benchtime
+}
+
+var (
+	full = scale{Rounds: 3, Sizes: []int{10, 1000, 5000}, Changes: 15, Storm: 2000, SameService: 1000, Services: 300,
+		Idle: 20 * time.Second, Outage: 30 * time.Second, Patience: 60 * time.Second, Calls: 5 * time.Second, PickTime: "0.3s"}
+	short = scale{Rounds: 1, Sizes: []int{10, 100}, Changes: 2, Storm: 40, SameService: 30, Services: 10,
+		Idle: time.Second, Outage: 2 * time.Second, Patience: 8 * time.Second, Calls: time.Second, PickTime: "1ms"}
+)
+
+// bench is one run.
+type bench struct {
+	scale
+	stores   map[string]store
+	backends []string
+	report   *report
+	say      func(format string, a ...any)
+}
+
+// scenario is a part of the run. Its name is what the report calls it.
+type scenario struct {
+	name string
+	run  func(*bench) error
+}
+
+var scenarios = []scenario{
+	{"quiet", (*bench).quiet},
+	{"storm", (*bench).storm},
+	{"crowd", (*bench).crowd},
+	{"loss", (*bench).loss},
+	{"calls", (*bench).calls},
+	{"picks", (*bench).picks},
+}
+
+// eachInTurn runs f for the contenders of a backend, Rounds times, in an order that moves on by one each time: what the machine
+// does meanwhile falls on all of them.
+func (b *bench) eachInTurn(scenario, backend string, f func(round int, c contender.Contender) error) error {
+	list := contender.Of(backend)
+	for round := range b.Rounds {
+		for i := range list {
+			c := list[(i+round)%len(list)]
+			b.say("%s, %s, round %d of %d: %s", scenario, backend, round+1, b.Rounds, c.Name)
+			if err := f(round, c); err != nil {
+				return fmt.Errorf("%s, %s: %s: %w", scenario, backend, c.Name, err)
+			}
+		}
+	}
+	return nil
+}
+
+// serviceOf is a service for one contender in one round.
+func serviceOf(scenario string, c contender.Contender, round int) string {
+	plain := strings.Map(func(r rune) rune {
+		if r >= 'a' && r <= 'z' {
+			return r
+		}
+		return '-'
+	}, strings.ToLower(c.Name))
+	return fmt.Sprintf("%s-%s-%d", scenario, plain, round)
+}
+
+// forms are those that the contenders of a backend read, each once.
+func forms(backend string) (list []contender.Form) {
+	seen := map[contender.Form]bool{}
+	for _, c := range contender.Of(backend) {
+		if !seen[c.Form] {
+			seen[c.Form] = true
+			list = append(list, c.Form)
+		}
+	}
+	return list
+}
+
+// populate writes the instances in every form that somebody reads.
+func (b *bench) populate(backend string, list []contender.Instance) error {
+	for _, f := range forms(backend) {
+		if err := b.stores[backend].put(f, list...); err != nil {
+			return fmt.Errorf("populate: %w", err)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,278 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"slices"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/balancer/roundrobin"
+	"google.golang.org/grpc/credentials/insecure"
+	pb "google.golang.org/grpc/interop/grpc_testing"
+
+	"github.com/rollcall-go/rollcall/bench/contender"
+	"github.com/rollcall-go/rollcall/grpcx"
+	"github.com/rollcall-go/rollcall/registry"
+)
+
+// callers is how many calls are in flight at a time.
+const callers = 8
+
+// staticList is the floor of the calls: the addresses are given, and nobody resolves anything.
+const staticList = "static list"
+
+// callsAnswer is what a client has to say of its calls.
+type callsAnswer struct {
+	Made, Failed  int
+	Why           string `json:",omitempty"` // of the first failure
+	Median, Worst time.Duration
+	P99           time.Duration
+	Elapsed       time.Duration
+}
+
+// calls makes calls to three servers through each resolver, and then replaces the servers one by one.
+func (b *bench) calls() error {
+	for _, backend := range b.backends {
+		err := b.eachInTurn("calls", backend, func(round int, c contender.Contender) error {
+			if c.Dial == nil {
+				return nil
+			}
+			return b.callsOnce(c, serviceOf("calls", c, round))
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (b *bench) callsOnce(c contender.Contender, service string) error {
+	fleet := &fleet{store: b.stores[c.Backend], form: c.Form, service: service}
+	if c.Ours {
+		r, err := contender.OpenRollcall(c.Backend, fleet.store.address())
+		if err != nil {
+			return err
+		}
+		defer r.Close()
+		fleet.registrar = r
+	}
+	defer fleet.stop()
+	for range 3 {
+		if err := fleet.add(); err != nil {
+			return err
+		}
+	}
+	p, err := start(c, b.stores[c.Backend].address())
+	if err != nil {
+		return err
+	}
+	defer p.stop()
+	q := ask{Do: "calls", Service: service, Limit: b.Calls, Parallel: callers}
+	tell := func(name string, a callsAnswer) {
+		k := key{"calls", c.Backend, "three servers", "", name}
+		figure := func(f, unit string, v float64) { k.figure = f; b.report.add(k, unit, v) }
+		figure("calls a second", "(more is better)", float64(a.Made)/a.Elapsed.Seconds())
+		figure("median latency", "ms", milliseconds(a.Median))
+		figure("99th percentile", "ms", milliseconds(a.P99))
+		figure("failed calls", "", float64(a.Failed))
+	}
+	a, err := p.ask(q)
+	if err != nil {
+		return err
+	}
+	tell(c.Name, a.Calls)
+	if c.Floor {
+		q.Static = fleet.addresses()
+		if a, err = p.ask(q); err != nil {
+			return err
+		}
+		tell(staticList, a.Calls)
+		q.Static = nil
+	}
+
+	q.Limit *= 2
+	replaced := make(chan error, 1)
+	go func() { replaced <- fleet.replaceAll(q.Limit / 5) }()
+	a, err = p.ask(q)
+	if err := <-replaced; err != nil {
+		return err
+	}
+	if err != nil {
+		return err
+	}
+	if a.Calls.Why != "" {
+		b.say("calls, %s: %s: %d failed, the first with: %s", c.Backend, c.Name, a.Calls.Failed, a.Calls.Why)
+	}
+	k := key{"calls", c.Backend, "three servers replaced one by one", "failed calls", c.Name}
+	b.report.add(k, "", float64(a.Calls.Failed))
+	k.figure = "calls made"
+	b.report.add(k, "(more is better)", float64(a.Calls.Made))
+	return nil
+}
+
+// fleet are the servers of a service, in this process: they are the same for all.
+type fleet struct {
+	store     store
+	form      contender.Form
+	service   string
+	registrar registry.Registrar // nil where servers are registered by hand, as the contender's users do
+
+	servers []*server
+	started int
+}
+
+type server struct {
+	in   contender.Instance
+	gs   *grpc.Server
+	stop func() error // leaves the registry, lets calls end, and ends
+}
+
+type testService struct {
+	pb.UnimplementedTestServiceServer
+}
+
+func (testService) EmptyCall(context.Context, *pb.Empty) (*pb.Empty, error) { return &pb.Empty{}, nil }
+
+func (f *fleet) addresses() (list []string) {
+	for _, s := range f.servers {
+		list = append(list, s.in.Address)
+	}
+	return list
+}
+
+// add starts a server and registers it.
+func (f *fleet) add() error {
+	lis, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	f.started++
+	s := &server{in: contender.Instance{Number: f.started, Service: f.service, Address: lis.Addr().String()}, gs: grpc.NewServer()}
+	pb.RegisterTestServiceServer(s.gs, testService{})
+	f.servers = append(f.servers, s)
+	if f.registrar != nil {
+		ctx, end := context.WithCancel(context.Background())
+		ended := make(chan error, 1)
+		registered := make(chan struct{})
+		own := &grpcx.Server{Registrar: announcing{f.registrar, registered}, DrainDelay: time.Second,
+			Instance: registry.Instance{Service: f.service, Version: contender.Version, Zone: contender.Zone, Metadata: contender.Metadata}}
+		go func() { ended <- own.Serve(ctx, s.gs, lis) }()
+		s.stop = func() error { end(); return <-ended }
+		select {
+		case <-registered:
+			return nil
+		case err := <-ended:
+			ended <- err
+			return fmt.Errorf("the server ended: %w", err)
+		}
+	}
+	go s.gs.Serve(lis)
+	// What a careful user does by hand: leave, and let the calls that run end.
+	s.stop = func() error {
+		err := f.store.remove(f.form, s.in)
+		s.gs.GracefulStop()
+		return err
+	}
+	return f.store.put(f.form, s.in)
+}
+
+// replaceAll starts a server in the place of each, and ends that one.
+func (f *fleet) replaceAll(pause time.Duration) error {
+	for range len(f.servers) {
+		time.Sleep(pause)
+		if err := f.add(); err != nil {
+			return err
+		}
+		old := f.servers[0]
+		f.servers = f.servers[1:]
+		if err := old.stop(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (f *fleet) stop() {
+	for _, s := range f.servers {
+		s.stop()
+	}
+}
+
+// announcing tells when the announcement stands.
+type announcing struct {
+	registry.Registrar
+	done chan struct{}
+}
+
+func (a announcing) Register(ctx context.Context, in registry.Instance) (registry.Registration, error) {
+	r, err := a.Registrar.Register(ctx, in)
+	if err == nil {
+		close(a.done)
+	}
+	return r, err
+}
+
+// makeCalls makes calls for a while, in the process of the contender.
+func makeCalls(c contender.Contender, address string, q ask) (answer callsAnswer, err error) {
+	plain := grpc.WithTransportCredentials(insecure.NewCredentials())
+	var cc *grpc.ClientConn
+	var end func()
+	if len(q.Static) > 0 {
+		cc, end, err = contender.DialStatic(q.Static, roundrobin.Name, plain)
+	} else {
+		cc, end, err = c.Dial(address, q.Service, roundrobin.Name, plain)
+	}
+	if err != nil {
+		return answer, err
+	}
+	defer end()
+	client := pb.NewTestServiceClient(cc)
+	// The first calls wait for the resolver and the connections, which is not what is measured here.
+	warm, stop := context.WithTimeout(context.Background(), 30*time.Second)
+	defer stop()
+	for range 100 {
+		if _, err := client.EmptyCall(warm, &pb.Empty{}, grpc.WaitForReady(true)); err != nil {
+			return answer, fmt.Errorf("the first calls: %w", err)
+		}
+	}
+	var mu sync.Mutex
+	var all []time.Duration
+	var calling sync.WaitGroup
+	began := time.Now()
+	for range q.Parallel {
+		calling.Go(func() {
+			var own []time.Duration
+			failed, why := 0, ""
+			for time.Since(began) < q.Limit {
+				ctx, done := context.WithTimeout(context.Background(), 10*time.Second)
+				at := time.Now()
+				if _, err := client.EmptyCall(ctx, &pb.Empty{}); err != nil {
+					if failed++; failed == 1 {
+						why = err.Error()
+					}
+				} else {
+					own = append(own, time.Since(at))
+				}
+				done()
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			all = append(all, own...)
+			answer.Failed += failed
+			if answer.Why == "" {
+				answer.Why = why
+			}
+		})
+	}
+	calling.Wait()
+	answer.Elapsed = time.Since(began)
+	answer.Made = len(all)
+	slices.Sort(all)
+	if n := len(all); n > 0 {
+		answer.Median, answer.P99, answer.Worst = all[n/2], all[n*99/100], all[n-1]
+	}
+	return answer, nil
+}

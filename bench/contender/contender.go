@@ -1,0 +1,73 @@
+// Package contender holds what the bench compares: each way to follow a service, used as its own documentation says.
+package contender
+
+import (
+	"google.golang.org/grpc"
+)
+
+// Set is what a contender has just told its user about a service.
+type Set struct {
+	Len int
+	Has func(address string) bool
+}
+
+// Client is one program's client of the registry.
+type Client interface {
+	// Watch calls got with each set that the contender hands out, one after another, for as long as the client is open. It may
+	// block for the first set.
+	Watch(service string, got func(Set)) error
+	Close()
+}
+
+// Contender is a way to follow a service.
+type Contender struct {
+	Name    string
+	Backend string // "consul" or "etcd"
+	Module  string // whose version the report names
+	Floor   bool   // no library: the least that can be done by hand
+	Ours    bool
+	Form    Form // in which the instances stand in the registry
+
+	// Open returns a client of the registry at address. Nil where the contender is for gRPC alone.
+	Open func(address string) (Client, error)
+	// Dial returns a gRPC channel that balances by the policy. Nil where the contender has no gRPC resolver.
+	Dial func(address, service, policy string, opts ...grpc.DialOption) (*grpc.ClientConn, func(), error)
+}
+
+// All are the contenders, the floor of a backend first, then ours.
+var All = []Contender{
+	bareConsul, rollcallConsul, goKitConsul, grpcConsulResolver,
+	bareEtcd, rollcallEtcd, goKitEtcd, etcdNaming, goZero,
+}
+
+// Of returns those of one backend.
+func Of(backend string) (list []Contender) {
+	for _, c := range All {
+		if c.Backend == backend {
+			list = append(list, c)
+		}
+	}
+	return list
+}
+
+// Named returns the contender of that backend and name.
+func Named(backend, name string) (Contender, bool) {
+	for _, c := range Of(backend) {
+		if c.Name == name {
+			return c, true
+		}
+	}
+	return Contender{}, false
+}
+
+// addresses is the Set of a list of addresses.
+func addresses(list []string) Set {
+	return Set{len(list), func(address string) bool {
+		for _, a := range list {
+			if a == address {
+				return true
+			}
+		}
+		return false
+	}}
+}

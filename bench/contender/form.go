@@ -1,0 +1,81 @@
+package contender
+
+import (
+	"encoding/json"
+	"fmt"
+	"net"
+	"strconv"
+)
+
+// Form says how an instance stands in etcd: every framework has its own, and each contender reads its own. In Consul all of
+// them read the same entries.
+type Form string
+
+const (
+	Agent    Form = "agent"    // a service of the Consul agent
+	Rollcall Form = "rollcall" // the JSON of an instance
+	Naming   Form = "naming"   // that of etcd's own naming, which the bare watch reads too
+	GoKit    Form = "gokit"    // the bare address, under any key
+	GoZero   Form = "gozero"   // the bare address, under a number
+)
+
+// Prefix begins the keys of a service in etcd.
+func (f Form) Prefix(service string) string {
+	if f == Rollcall {
+		return "/rollcall/" + service + "/"
+	}
+	return "bench-" + string(f) + "/" + service + "/"
+}
+
+// Instance is what is written. Every form that has a place for it holds the same version, zone and metadata.
+type Instance struct {
+	Number  int
+	Service string
+	Address string
+}
+
+// ID is the instance's, within its service.
+func (in Instance) ID() string { return fmt.Sprintf("i-%06d", in.Number) }
+
+// HostPort is the address in parts.
+func (in Instance) HostPort() (string, int) {
+	host, port, _ := net.SplitHostPort(in.Address)
+	n, _ := strconv.Atoi(port)
+	return host, n
+}
+
+// Version, Zone and Metadata are those of every instance.
+const (
+	Version = "1.4.2"
+	Zone    = "eu-1a"
+)
+
+var Metadata = map[string]string{"commit": "9fceb02d0ae598e95dc970b74767f19372d61af8", "team": "payments"}
+
+// KeyValue is the instance as it stands in etcd.
+func (in Instance) KeyValue(f Form) (key, value string) {
+	var v any
+	key = f.Prefix(in.Service) + in.ID()
+	switch f {
+	case GoKit:
+		return key, in.Address
+	case GoZero:
+		return f.Prefix(in.Service) + strconv.Itoa(7587862094230000000+in.Number), in.Address
+	case Naming:
+		data := map[string]string{"version": Version, "zone": Zone}
+		for k, m := range Metadata {
+			data[k] = m
+		}
+		v = map[string]any{"Op": 0, "Addr": in.Address, "Metadata": data}
+	case Rollcall:
+		v = map[string]any{"id": in.ID(), "service": in.Service, "address": in.Address, "version": Version, "zone": Zone,
+			"metadata": Metadata, "weight": 1}
+	default:
+		panic("no form of etcd: " + f)
+	}
+	text, err := json.Marshal(v)
+	if err != nil {
+		panic(err)
+	}
+	return key, string(text)
+}

@@ -1,0 +1,87 @@
+package main
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/rollcall-go/rollcall/bench/contender"
+)
+
+// crowd opens many watches in one process, and measures what they cost while nothing happens.
+func (b *bench) crowd() error {
+	name := func(i int) string { return fmt.Sprintf("crowd-%d", i) }
+	for _, backend := range b.backends {
+		var all []contender.Instance
+		for i := range b.Services + 1 {
+			all = append(all, population(name(i), 3)...)
+		}
+		if err := b.populate(backend, all); err != nil {
+			return err
+		}
+		for _, part := range []struct {
+			of       string
+			watchers int
+			service  func(i int) string
+		}{
+			{fmt.Sprintf("%d of one service", b.SameService), b.SameService, func(int) string { return name(0) }},
+			{fmt.Sprintf("%d of one each", b.Services), b.Services, func(i int) string { return name(i + 1) }},
+		} {
+			err := b.eachInTurn("crowd of "+part.of, backend, func(_ int, c contender.Contender) error {
+				return b.crowdOnce(c, part.of, part.watchers, part.service)
+			})
+			if err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (b *bench) crowdOnce(c contender.Contender, of string, watchers int, service func(int) string) error {
+	p, err := start(c, b.stores[c.Backend].address())
+	if err != nil {
+		return err
+	}
+	defer p.stop()
+	k := key{"crowd", c.Backend, of, "", c.Name}
+	figure := func(name, unit string, value float64) {
+		k.figure = name
+		b.report.add(k, unit, value)
+	}
+	began := time.Now()
+	for i := range watchers {
+		if _, err := p.ask(ask{Do: "watch", Service: service(i)}); err != nil {
+			k.figure = "watchers without a set"
+			b.report.text(k, "cannot open them")
+			return nil
+		}
+	}
+	var now answer
+	for {
+		if now, err = p.ask(ask{Do: "usage"}); err != nil {
+			return err
+		}
+		if now.First >= watchers || time.Since(began) > b.Patience {
+			break
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	figure("watchers without a set", "", float64(watchers-now.First))
+	traffic := p.proxy.counts()
+	if now, err = p.ask(ask{Do: "usage"}); err != nil {
+		return err
+	}
+	time.Sleep(b.Idle)
+	then, err := p.ask(ask{Do: "usage"})
+	if err != nil {
+		return err
+	}
+	idle := p.proxy.counts().since(traffic)
+	figure("open connections", "", float64(idle.open))
+	figure("goroutines", "", float64(then.Goros))
+	figure("heap", "MB", float64(then.Heap)/1e6)
+	figure("resident memory", "MB", float64(then.RSS)/1e6)
+	figure("requests a second when idle", "", float64(idle.requests)/b.Idle.Seconds())
+	figure("CPU when idle", "ms a second", milliseconds(then.CPU-now.CPU)/b.Idle.Seconds())
+	return nil
+}

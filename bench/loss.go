@@ -1,0 +1,168 @@
+package main
+
+import (
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/rollcall-go/rollcall/bench/contender"
+)
+
+// lossSize is how many instances there are before a loss.
+const lossSize = 20
+
+// loss takes the registry away in several ways, and measures who is correct again, when, and what was told meanwhile. All the
+// contenders of a backend go through the same loss, since what is measured takes seconds and no CPU.
+func (b *bench) loss() error {
+	for _, backend := range b.backends {
+		for round := range b.Rounds {
+			for _, part := range []struct {
+				name string
+				run  func(*bench, string, string, []*process) error
+			}{
+				{"outage", (*bench).outage},
+				{"wiped", (*bench).wiped},
+				{"compacted", (*bench).compacted},
+			} {
+				if part.name == "compacted" && backend != "etcd" {
+					continue // Consul keeps no history to read on in
+				}
+				b.say("loss, %s, round %d of %d: %s", backend, round+1, b.Rounds, part.name)
+				if err := b.lossOnce(backend, fmt.Sprintf("loss-%s-%d", part.name, round), part.run); err != nil {
+					return fmt.Errorf("loss, %s, %s: %w", backend, part.name, err)
+				}
+			}
+		}
+	}
+	return nil
+}
+
+func (b *bench) lossOnce(backend, service string, run func(*bench, string, string, []*process) error) error {
+	if err := b.populate(backend, population(service, lossSize)); err != nil {
+		return err
+	}
+	if s, ok := b.stores[backend].(*consulStore); ok {
+		if err := s.beat(population(service, lossSize)...); err != nil {
+			return err
+		}
+	}
+	var all []*process
+	defer func() {
+		for _, p := range all {
+			p.stop()
+		}
+	}()
+	for _, c := range contender.Of(backend) {
+		p, err := start(c, b.stores[backend].address())
+		if err != nil {
+			return err
+		}
+		all = append(all, p)
+		if err := p.follow(service, lossSize, false); err != nil {
+			return err
+		}
+		if _, err := p.ask(ask{Do: "mark"}); err != nil {
+			return err
+		}
+	}
+	return run(b, backend, service, all)
+}
+
+// outage kills the registry for a while. It comes back with its data, and one instance more announces itself.
+func (b *bench) outage(backend, service string, all []*process) error {
+	name := fmt.Sprintf("an outage of %v", b.Outage)
+	before := countsOf(all)
+	b.stores[backend].kill()
+	time.Sleep(b.Outage)
+	for i, p := range all {
+		moved := p.proxy.counts().since(before[i])
+		b.report.add(key{"loss", backend, name, "attempts a second meanwhile", p.Name}, "", float64(moved.connections+moved.requests)/b.Outage.Seconds())
+	}
+	b.stores[backend].restart(true)
+	return b.recovered(backend, name, all, lossSize+1, instance(service, lossSize), instance(service, lossSize))
+}
+
+// wiped restarts the registry without its data. Every instance announces itself again at once, but for one, in whose place there
+// is a new one.
+func (b *bench) wiped(backend, service string, all []*process) error {
+	b.stores[backend].restart(false)
+	back := append(population(service, lossSize)[1:], instance(service, lossSize))
+	return b.recovered(backend, "restarted wiped", all, lossSize, instance(service, lossSize), back...)
+}
+
+// compacted cuts the contenders off, and changes something of which no history is left when they are let in again.
+func (b *bench) compacted(backend, service string, all []*process) error {
+	for _, p := range all {
+		p.proxy.sever()
+	}
+	in := instance(service, lossSize)
+	for _, f := range forms(backend) {
+		if err := b.stores[backend].put(f, in); err != nil {
+			return err
+		}
+	}
+	if err := b.stores[backend].(*etcdStore).compact(); err != nil {
+		return err
+	}
+	return b.recoveredAfter(backend, "cut off, and compacted", all, lossSize+1, in, func() error {
+		for _, p := range all {
+			p.proxy.mend()
+		}
+		return nil
+	})
+}
+
+// recovered announces the instances in every form, and measures when the contenders hold n, with has among them.
+func (b *bench) recovered(backend, name string, all []*process, n int, has contender.Instance, announce ...contender.Instance) error {
+	return b.recoveredAfter(backend, name, all, n, has, func() error { return b.populate(backend, announce) })
+}
+
+func (b *bench) recoveredAfter(backend, name string, all []*process, n int, has contender.Instance, change func() error) error {
+	for _, p := range all {
+		if _, err := p.ask(ask{Do: "expect", Has: has.Address, Len: n}); err != nil {
+			return err
+		}
+	}
+	if err := change(); err != nil {
+		return err
+	}
+	end := time.Now().Round(0)
+	errs := make([]error, len(all))
+	var waiting sync.WaitGroup
+	for i, p := range all {
+		waiting.Go(func() { errs[i] = b.reportLoss(backend, name, p, end) })
+	}
+	waiting.Wait()
+	for _, err := range errs {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (b *bench) reportLoss(backend, name string, p *process, end time.Time) error {
+	a, err := p.ask(ask{Do: "await", Limit: b.Patience})
+	if err != nil {
+		return err
+	}
+	u, err := p.ask(ask{Do: "usage"})
+	if err != nil {
+		return err
+	}
+	if k := (key{"loss", backend, name, "correct again after", p.Name}); a.Never {
+		b.report.text(k, "never")
+	} else {
+		b.report.add(k, "s", max(a.At.Sub(end), 0).Seconds())
+	}
+	b.report.add(key{"loss", backend, name, "sets wrongly empty", p.Name}, "", float64(u.Empty))
+	return nil
+}
+
+func countsOf(all []*process) []counts {
+	list := make([]counts, len(all))
+	for i, p := range all {
+		list[i] = p.proxy.counts()
+	}
+	return list
+}

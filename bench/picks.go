@@ -1,0 +1,68 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"fmt"
+	"os/exec"
+	"strconv"
+	"strings"
+)
+
+// picks runs the benchmark of every balancing policy, ours and grpc-go's, that stands in grpcx/internal/policytest.
+func (b *bench) picks() error {
+	root, err := root()
+	if err != nil {
+		return err
+	}
+	for round := range b.Rounds {
+		b.say("picks, round %d of %d", round+1, b.Rounds)
+		c := exec.Command("go", "test", "-run", "^$", "-bench", "^BenchmarkPick$", "-benchmem", "-benchtime", b.PickTime, "./grpcx/internal/policytest")
+		c.Dir = root
+		text, err := c.CombinedOutput()
+		if err != nil {
+			return fmt.Errorf("%v: %w\n%s", c, err, text)
+		}
+		n := 0
+		for lines := bufio.NewScanner(bytes.NewReader(text)); lines.Scan(); {
+			if b.pick(lines.Text()) {
+				n++
+			}
+		}
+		if n == 0 {
+			return fmt.Errorf("%v: no figure in what it prints:\n%s", c, text)
+		}
+	}
+	return nil
+}
+
+// pick reads a line such as
+//
+//	BenchmarkPick/round_robin/3-2   100   7.1 ns/op   0 B/op   0 allocs/op
+func (b *bench) pick(line string) bool {
+	fields := strings.Fields(line)
+	name, ok := strings.CutPrefix(line, "BenchmarkPick/")
+	if !ok || len(fields) < 8 {
+		return false
+	}
+	name, _, _ = strings.Cut(name, " ")
+	name = strings.TrimSpace(name)
+	if dash := strings.LastIndex(name, "-"); dash > 0 {
+		name = name[:dash]
+	}
+	slash := strings.LastIndex(name, "/")
+	policy, endpoints := name[:slash], name[slash+1:]
+	for i := 3; i < len(fields); i += 2 {
+		v, err := strconv.ParseFloat(fields[i-1], 64)
+		if err != nil {
+			return false
+		}
+		switch fields[i] {
+		case "ns/op":
+			b.report.add(key{"picks", "", endpoints + " endpoints", "a pick", policy}, "ns", v)
+		case "allocs/op":
+			b.report.add(key{"picks", "", endpoints + " endpoints", "allocations", policy}, "", v)
+		}
+	}
+	return true
+}

@@ -1,0 +1,79 @@
+package main
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/rollcall-go/rollcall/bench/contender"
+)
+
+// goZeroMost is how many addresses go-zero's resolver hands to gRPC at the most (its subset of 32).
+const goZeroMost = 32
+
+// quiet measures how long after a registration its watcher, and gRPC's picker, hold it, while nothing else happens.
+func (b *bench) quiet() error {
+	for _, backend := range b.backends {
+		for _, n := range b.Sizes {
+			service := fmt.Sprintf("quiet-%d", n)
+			if err := b.populate(backend, population(service, n)); err != nil {
+				return err
+			}
+			err := b.eachInTurn(fmt.Sprintf("quiet at %d", n), backend, func(round int, c contender.Contender) error {
+				if err := b.quietOnce(c, service, n, round, false); err != nil {
+					return err
+				}
+				if c.Dial == nil {
+					return nil
+				}
+				if c.Form == contender.GoZero && n >= goZeroMost {
+					b.report.text(key{"quiet", backend, fmt.Sprintf("%d instances", n), "to the picker", c.Name}, "hands gRPC 32 at the most")
+					return nil
+				}
+				return b.quietOnce(c, service, n, round, true)
+			})
+			if err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (b *bench) quietOnce(c contender.Contender, service string, n, round int, picker bool) error {
+	figure := "to the watcher"
+	if picker {
+		figure = "to the picker"
+	}
+	k := key{"quiet", c.Backend, fmt.Sprintf("%d instances", n), figure, c.Name}
+	s := b.stores[c.Backend]
+	p, err := start(c, s.address())
+	if err != nil {
+		return err
+	}
+	defer p.stop()
+	if err := p.follow(service, n, picker); err != nil {
+		return err
+	}
+	for i := range b.Changes {
+		in := instance(service, n+round*b.Changes+i)
+		sinceEnd, sinceBegin, never, err := p.after(expectation{has: in.Address, len: -1}, b.Patience, func() error { return s.put(c.Form, in) })
+		if err != nil {
+			return err
+		}
+		if never {
+			b.report.text(k, "never")
+		} else {
+			// A watcher may hold it before the registration has returned: that is at once.
+			b.report.add(k, "ms", milliseconds(max(sinceEnd, 0)))
+			k.figure += ", since the write began"
+			b.report.add(k, "ms", milliseconds(sinceBegin))
+			k.figure = figure
+		}
+		if _, _, _, err := p.after(expectation{hasnt: in.Address, len: -1}, b.Patience, func() error { return s.remove(c.Form, in) }); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }

@@ -1,0 +1,186 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"math"
+	"slices"
+	"strings"
+
+	"github.com/rollcall-go/rollcall/bench/contender"
+)
+
+// key names a figure of a contender.
+type key struct{ scenario, backend, what, figure, contender string }
+
+// measured is what there is of it.
+type measured struct {
+	key
+	unit    string
+	samples []float64
+	texts   []string // where there is no figure, such as "never"
+}
+
+// report holds the figures in the order in which they came up.
+type report struct {
+	Head []string
+	all  []*measured
+}
+
+func (r *report) of(k key) *measured {
+	for _, m := range r.all {
+		if m.key == k {
+			return m
+		}
+	}
+	m := &measured{key: k}
+	r.all = append(r.all, m)
+	return m
+}
+
+func (r *report) add(k key, unit string, v float64) {
+	m := r.of(k)
+	m.unit = unit
+	m.samples = append(m.samples, v)
+}
+
+func (r *report) text(k key, text string) {
+	m := r.of(k)
+	m.texts = append(m.texts, text)
+}
+
+// median is the middle of the samples. There is at least one.
+func (m *measured) median() float64 {
+	s := slices.Sorted(slices.Values(m.samples))
+	if n := len(s); n%2 == 1 {
+		return s[n/2]
+	} else {
+		return (s[n/2-1] + s[n/2]) / 2
+	}
+}
+
+// floorOf is the contender that the others are compared with.
+func floorOf(k key) string {
+	switch k.scenario {
+	case "picks":
+		return "round_robin"
+	case "calls":
+		if k.what == "three servers" && k.figure != "failed calls" {
+			return staticList
+		}
+	}
+	for _, c := range contender.Of(k.backend) {
+		if c.Floor {
+			return c.Name
+		}
+	}
+	return ""
+}
+
+// rows are the figures, those of one kind side by side, and the floor first, then ours, then the others.
+func (r *report) rows() []*measured {
+	kinds := map[key]int{}
+	kind := func(m *measured) key { k := m.key; k.contender = ""; return k }
+	for _, m := range r.all {
+		if _, ok := kinds[kind(m)]; !ok {
+			kinds[kind(m)] = len(kinds)
+		}
+	}
+	rank := func(m *measured) int {
+		switch {
+		case m.contender == floorOf(m.key):
+			return 0
+		case m.contender == "Rollcall" || strings.HasPrefix(m.contender, "rollcall_"):
+			return 1
+		}
+		return 2
+	}
+	rows := slices.Clone(r.all)
+	slices.SortStableFunc(rows, func(a, b *measured) int {
+		if d := kinds[kind(a)] - kinds[kind(b)]; d != 0 {
+			return d
+		}
+		return rank(a) - rank(b)
+	})
+	return rows
+}
+
+// figures of one row, as text.
+func (r *report) figures(m *measured) (middle, spread, ratio string) {
+	unit := ""
+	if m.unit != "" {
+		unit = " " + m.unit
+	}
+	if len(m.texts) > 0 {
+		times := ""
+		if n := len(m.texts) + len(m.samples); n > 1 {
+			times = fmt.Sprintf(" (%d of %d)", len(m.texts), n)
+		}
+		return m.texts[0] + times, "", ""
+	}
+	middle = short3(m.median()) + unit
+	spread = short3(slices.Min(m.samples)) + " to " + short3(slices.Max(m.samples))
+	floor := m.key
+	floor.contender = floorOf(m.key)
+	for _, f := range r.all {
+		if f.key == floor && f != m && len(f.samples) > 0 && f.median() != 0 {
+			ratio = fmt.Sprintf("%.2f", m.median()/f.median())
+		}
+	}
+	return middle, spread, ratio
+}
+
+// short3 is v with three digits that count.
+func short3(v float64) string {
+	switch a := math.Abs(v); {
+	case v == math.Trunc(v) && a < 1e6, a >= 100:
+		return fmt.Sprintf("%.0f", v)
+	case a >= 10:
+		return fmt.Sprintf("%.1f", v)
+	case a >= 1:
+		return fmt.Sprintf("%.2f", v)
+	default:
+		return fmt.Sprintf("%.3f", v)
+	}
+}
+
+// markdown writes the head and one table.
+func (r *report) markdown(w io.Writer) {
+	for _, line := range r.Head {
+		fmt.Fprintf(w, "- %s\n", line)
+	}
+	fmt.Fprint(w, "\n| scenario | registry | case | figure | contender | median | least to most | of the floor |\n|---|---|---|---|---|---|---|---|\n")
+	for _, m := range r.rows() {
+		middle, spread, ratio := r.figures(m)
+		name := m.contender
+		if name == floorOf(m.key) {
+			name += " (floor)"
+		}
+		fmt.Fprintf(w, "| %s | %s | %s | %s | %s | %s | %s | %s |\n", m.scenario, m.backend, m.what, m.figure, name, middle, spread, ratio)
+	}
+}
+
+// json writes the same for machines, with every sample.
+func (r *report) json(w io.Writer) error {
+	type row struct {
+		Scenario  string    `json:"scenario"`
+		Registry  string    `json:"registry,omitempty"`
+		Case      string    `json:"case"`
+		Figure    string    `json:"figure"`
+		Contender string    `json:"contender"`
+		Unit      string    `json:"unit,omitempty"`
+		Samples   []float64 `json:"samples"`
+		Instead   []string  `json:"instead,omitempty"` // of figures that there are not
+	}
+	out := struct {
+		Head []string `json:"head"`
+		Rows []row    `json:"rows"`
+	}{Head: r.Head}
+	for _, m := range r.rows() {
+		out.Rows = append(out.Rows, row{m.scenario, m.backend, m.what, m.figure, m.contender, m.unit, m.samples, m.texts})
+	}
+	e := json.NewEncoder(w)
+	e.SetIndent("", "  ")
+	return e.Encode(out)
+}

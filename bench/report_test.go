@@ -1,0 +1,71 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+func TestReport(t *testing.T) {
+	r := &report{Head: []string{"command: x"}}
+	add := func(name string, v ...float64) {
+		for _, v := range v {
+			r.add(key{"storm", "consul", "3 on and off", "client CPU", name}, "s", v)
+		}
+	}
+	add("go-kit sd/consul", 3, 1)
+	add("Rollcall", 0.5, 0.2, 0.1)
+	add("bare loop", 2, 9, 1)
+	r.text(key{"storm", "consul", "3 on and off", "client CPU", "grpc-consul-resolver"}, "never")
+	var b bytes.Buffer
+	r.markdown(&b)
+	at := -1
+	for _, line := range []string{
+		"- command: x\n",
+		"| storm | consul | 3 on and off | client CPU | bare loop (floor) | 2 s | 1 to 9 |  |\n",
+		"| storm | consul | 3 on and off | client CPU | Rollcall | 0.200 s | 0.100 to 0.500 | 0.10 |\n",
+		"| storm | consul | 3 on and off | client CPU | go-kit sd/consul | 2 s | 1 to 3 | 1.00 |\n",
+		"| storm | consul | 3 on and off | client CPU | grpc-consul-resolver | never |  |  |\n",
+	} {
+		i := strings.Index(b.String(), line)
+		if i <= at {
+			t.Errorf("%q is missing, or in another order, in\n%s", line, &b)
+		}
+		at = i
+	}
+	b.Reset()
+	var out struct{ Rows []struct{ Samples []float64 } }
+	if err := r.json(&b); err != nil || json.Unmarshal(b.Bytes(), &out) != nil || len(out.Rows) != 4 || len(out.Rows[1].Samples) != 3 {
+		t.Errorf("%v, %s", err, &b)
+	}
+	for _, kind := range []string{"svg", "png"} {
+		file := filepath.Join(t.TempDir(), "chart."+kind)
+		if err := r.chart(file); err != nil {
+			t.Error(err)
+		}
+		if text, err := os.ReadFile(file); err != nil || len(text) < 1000 {
+			t.Errorf("%s: %d bytes, %v", file, len(text), err)
+		}
+	}
+}
+
+func TestPickLine(t *testing.T) {
+	b := &bench{report: &report{}}
+	if !b.pick("BenchmarkPick/rollcall_zone/spills/100-2         	 1000	         9.25 ns/op	       0 B/op	       3 allocs/op") {
+		t.Fatal("not understood")
+	}
+	for figure, want := range map[string]float64{"a pick": 9.25, "allocations": 3} {
+		m := b.report.of(key{"picks", "", "100 endpoints", figure, "rollcall_zone/spills"})
+		if len(m.samples) != 1 || m.samples[0] != want {
+			t.Errorf("%s: %v, want %v", figure, m.samples, want)
+		}
+	}
+	for _, line := range []string{"PASS", "goos: linux", "BenchmarkPick/x"} {
+		if b.pick(line) {
+			t.Errorf("%q is no figure", line)
+		}
+	}
+}
