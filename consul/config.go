@@ -79,8 +79,17 @@ type Config struct {
 	// TTL is how long an instance passes without a sign of life, at least 3 s. There is one every third of it.
 	TTL time.Duration `json:"ttl,omitempty" yaml:"ttl,omitempty"`
 	// DeregisterAfter is how long after that Consul removes the instance, at least 1 m. An instance that was announced as
-	// critical is given an hour instead, since for Consul it is overdue all the time.
+	// critical is given an hour at least, since for Consul it is overdue all the time. What other checks find critical is
+	// removed after the same time.
 	DeregisterAfter time.Duration `json:"deregister_after,omitempty" yaml:"deregister_after,omitempty"`
+	// Checks say how Consul finds out how an announced instance does, beside or in place of signs of life.
+	Checks Checks `json:"checks,omitzero" yaml:"checks,omitempty"`
+	// WarningWeight is the weight of an announced instance while one of its checks warns, relative to its weight while it passes,
+	// in percent from 1 to 100. 0 is 100.
+	WarningWeight int `json:"warning_weight,omitempty" yaml:"warning_weight,omitempty"`
+	// EnableTagOverride lets an operator change the tags of an announced instance in the catalog, for good. See
+	// https://developer.hashicorp.com/consul/docs/reference/service#enabletagoverride.
+	EnableTagOverride bool `json:"enable_tag_override,omitempty" yaml:"enable_tag_override,omitempty"`
 
 	// Options tune the Registry.
 	Options registry.Options `json:"-" yaml:"-"`
@@ -203,6 +212,10 @@ func (c Config) check() error {
 	}
 	if d.DeregisterAfter < minDeregisterAfter {
 		fail("DeregisterAfter (deregister-after)", c.DeregisterAfter, fmt.Sprintf("is below %v, the least that Consul does", minDeregisterAfter))
+	}
+	c.Checks.check(fail)
+	if c.WarningWeight < 0 || c.WarningWeight > 100 {
+		fail("WarningWeight (warning-weight)", c.WarningWeight, "is not from 1 to 100 percent; 0 is 100")
 	}
 	errs = append(errs, checkFailover(c))
 	if err := c.Options.Validate(); err != nil {

@@ -30,7 +30,7 @@ type service struct {
 	Port            int
 	Meta            map[string]string
 	TaggedAddresses taggedAddresses
-	Weights         struct{ Passing int }
+	Weights         struct{ Passing, Warning int }
 }
 
 type check struct {
@@ -60,6 +60,9 @@ func (e *entry) instance() *registry.Instance {
 		Address: joinAddress(cmp.Or(s.Address, e.Node.Address), s.Port),
 		Weight:  s.Weights.Passing,
 		Status:  status(e.Checks),
+	}
+	if in.Status == registry.Warning && s.Weights.Warning > 0 {
+		in.Weight = s.Weights.Warning
 	}
 	if len(s.Tags) > 0 {
 		in.Tags = s.Tags

@@ -37,6 +37,22 @@
 //	Timeout                timeout            (none)                   12s             duration
 //	TTL                    ttl                (none)                   15s             duration, 3s at the least
 //	DeregisterAfter        deregister-after   (none)                   1m              duration, 1m at the least
+//	Checks.Kinds           check              (none)                   ttl             ttl, grpc, http, tcp; several with commas between them
+//	Checks.Interval        check-interval     (none)                   10s             duration, 1s at the least
+//	Checks.Timeout         check-timeout      (none)                   the interval    duration, by default 10s at the most
+//	Checks.SuccessBefore-  check-successes    (none)                   1               results in a row
+//	Passing
+//	Checks.FailuresBefore- check-failures     (none)                   1               results in a row
+//	Critical
+//	Checks.TLS             check-tls          (none)                   false           true, false
+//	Checks.InsecureSkip-   check-insecure     (none)                   false           true, false
+//	Verify
+//	Checks.GRPCService     check-grpc-service (none)                   the server      name
+//	Checks.HTTPPath        check-http-path    (none)                   /               path
+//	Checks.GRPCEndpoint    check-grpc-endpoint (none)                  the address     name of an endpoint; also HTTPEndpoint and
+//	                                                                                   check-http-endpoint, TCPEndpoint and check-tcp-endpoint
+//	WarningWeight          warning-weight     (none)                   100             percent of the weight, 1 to 100
+//	EnableTagOverride      enable-tag-override (none)                  false           true, false
 //	Options.CacheDir       cache-dir          (none)                   none            folder
 //	Options.Linger         linger             (none)                   30s             duration
 //
@@ -88,6 +104,11 @@
 // [registry.Critical] are statuses of that check, [registry.Maintenance] is Consul's maintenance mode of the service with a
 // reason of our own. An operator has the last word: maintenance with another reason survives updates and new
 // announcements, and ends only by hand.
+//
+// With Checks of other kinds the agent looks by itself, and removes an instance that has been critical for DeregisterAfter.
+// They begin as passing, so that nobody waits an interval for an instance that says it is ready. The TTL check stays beside
+// them for the announced status; where ttl is not among the kinds it needs no signs of life, and only an update writes it. A
+// gRPC server that says NOT_SERVING is critical. Checks of this package that an earlier configuration left are removed.
 //
 // A registration of the same ID on the same agent is noticed ([registry.ErrReplaced]); the same ID on two agents stands in
 // Consul twice. Consul has no write under a condition: where two processes write one ID in the same moment, the later one

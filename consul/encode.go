@@ -84,28 +84,28 @@ func (d *driver) registration(in *registry.Instance, serviceID, owner string) (*
 	if err != nil {
 		return nil, err
 	}
-	reap := d.settings.DeregisterAfter
-	if in.Status == registry.Critical {
-		reap = max(reap, reapCritical)
+	checks, err := d.settings.agentChecks(in, serviceID)
+	if err != nil {
+		return nil, err
 	}
 	return &api.AgentServiceRegistration{
 		ID: serviceID, Name: in.Service, Tags: in.Tags, Address: host, Port: port,
 		TaggedAddresses: addresses, Meta: meta,
-		Weights: &api.AgentWeights{Passing: in.Weight, Warning: in.Weight},
-		Check: &api.AgentServiceCheck{
-			CheckID: checkID(serviceID),
-			Name:    "Rollcall",
-			Notes:   "The process that announced the instance gives a sign of life within each TTL.",
-			TTL:     d.settings.TTL.String(),
-			// Otherwise a new check would be critical until the first heartbeat. That of an instance which begins in
-			// maintenance is, until the maintenance has begun.
-			Status:                         firstStatus(in.Status),
-			DeregisterCriticalServiceAfter: reap.String(),
-		},
+		Weights: d.settings.weights(in.Weight), EnableTagOverride: d.settings.EnableTagOverride,
+		Check: d.settings.statusCheck(in, serviceID), Checks: checks,
 	}, nil
 }
 
-// reapCritical is DeregisterAfter for an instance that says of itself that it is critical: Consul cannot tell that from one
+// weights are those of Consul for the weight of an instance. One that warns keeps some of it.
+func (s *settings) weights(weight int) *api.AgentWeights {
+	w := &api.AgentWeights{Passing: weight, Warning: weight}
+	if s.WarningWeight > 0 && weight > 0 {
+		w.Warning = max(1, weight*s.WarningWeight/100)
+	}
+	return w
+}
+
+// reapCritical is the least DeregisterAfter for an instance that says of itself that it is critical: Consul cannot tell that from one
 // whose heartbeats have ceased, and would remove it, and find it announced again, once a minute.
 const reapCritical = time.Hour
 

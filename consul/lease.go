@@ -32,6 +32,8 @@ type lease struct {
 	content   *registry.Instance // what was to be written last; used by Announce and Update alone
 	turn      atomic.Uint64      // of content
 
+	registered *registry.Instance // what was written last; used by Announce and Update alone
+
 	// beating holds a token while the check is written: a heartbeat with the old status must not arrive after an Update
 	// with the new one.
 	beating chan struct{}
@@ -57,10 +59,11 @@ func (l *lease) write(ctx context.Context, in *registry.Instance) error {
 	if err != nil {
 		return err
 	}
+	l.keepTags(ctx, in, service)
 	l.content = in
 	l.turn.Store(next.turn)
 	if l.settled && in.Status == l.status {
-		return l.register(ctx, service)
+		return l.register(ctx, in, service)
 	}
 	l.settled = false
 	checks, err := l.checks(ctx)
@@ -71,7 +74,7 @@ func (l *lease) write(ctx context.Context, in *registry.Instance) error {
 	// registration. Consul has no write for both, so the status of an entry that exists comes first: whoever sees the new
 	// content sees its status.
 	steps := []func() error{
-		func() error { return l.register(ctx, service) },
+		func() error { return l.register(ctx, in, service) },
 		func() error { return l.settle(ctx, in.Status, checks) },
 	}
 	if checks[checkID(l.serviceID)] != nil {
@@ -81,6 +84,9 @@ func (l *lease) write(ctx context.Context, in *registry.Instance) error {
 		if err := step(); err != nil {
 			return err
 		}
+	}
+	if err := l.dropChecks(ctx, service, checks); err != nil {
+		return err
 	}
 	l.settled = true
 	return nil
@@ -93,14 +99,18 @@ func (l *lease) newest() mark {
 	return m
 }
 
-// register writes the entry.
-func (l *lease) register(ctx context.Context, service *api.AgentServiceRegistration) error {
+// register writes the entry of in.
+func (l *lease) register(ctx context.Context, in *registry.Instance, service *api.AgentServiceRegistration) error {
 	if err := l.lock(ctx); err != nil {
 		return err
 	}
 	defer l.unlock()
 	l.d.agents.left(l.serviceID, l.d.agent, l.mark)
-	return l.put(ctx, service)
+	err := l.put(ctx, service)
+	if err == nil {
+		l.registered = in
+	}
+	return err
 }
 
 // settle brings the checks of the entry, which were as given before, to status s.
@@ -220,6 +230,10 @@ func (l *lease) isReleased() bool {
 
 // heartbeats gives a sign of life each third of the TTL, until one fails.
 func (l *lease) heartbeats(ctx context.Context) error {
+	if !l.d.settings.Checks.has(CheckTTL) {
+		<-ctx.Done()
+		return ctx.Err()
+	}
 	every := l.d.settings.TTL / 3
 	tick := time.NewTicker(every)
 	defer tick.Stop()

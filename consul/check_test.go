@@ -1,0 +1,277 @@
+package consul
+
+import (
+	"errors"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/consul/api"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/health"
+	"google.golang.org/grpc/health/grpc_health_v1"
+
+	"github.com/rollcall-go/rollcall/internal/testbed"
+	"github.com/rollcall-go/rollcall/registry"
+)
+
+func statusIs(s registry.Status) func(pair) bool {
+	return func(p pair) bool { in := p.find("a"); return p.err == nil && in != nil && in.Status == s }
+}
+
+func TestChecksOfAnAgent(t *testing.T) {
+	agent := testbed.StartConsul(t)
+	operator := operatorOf(t, agent)
+
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv, state := grpc.NewServer(), health.NewServer()
+	grpc_health_v1.RegisterHealthServer(srv, state)
+	go srv.Serve(listener)
+	t.Cleanup(srv.Stop)
+	var status, failures atomic.Int64
+	status.Store(http.StatusOK)
+	web := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		code := int(status.Load())
+		if r.URL.Path != "/health" {
+			code = http.StatusNotFound
+		}
+		if code >= http.StatusInternalServerError {
+			failures.Add(1)
+		}
+		w.WriteHeader(code)
+	}))
+	t.Cleanup(web.Close)
+
+	proxy := testbed.NewProxy(t, agent.Addr())
+	r := open(t, Config{Address: proxy.Addr(), Checks: Checks{
+		Kinds: "grpc, http,tcp", Interval: time.Second, Timeout: time.Second, FailuresBeforeCritical: 2,
+		HTTPEndpoint: "web", HTTPPath: "/health",
+	}})
+	w := watch(t, r, registry.Query{Service: "s", AnyStatus: true})
+	g := register(t, r, registry.Instance{ID: "a", Service: "s", Address: listener.Addr().String(),
+		Endpoints: map[string]string{"web": strings.TrimPrefix(web.URL, "http://")}})
+	w.until("the instance", statusIs(registry.Passing))
+	if p := w.all(); p[len(p)-1].find("a") == nil {
+		t.Fatal(p)
+	}
+	for _, p := range w.all() {
+		if in := p.find("a"); in != nil && in.Status != registry.Passing {
+			t.Errorf("an instance that was announced as ready was seen as %v", in.Status)
+		}
+	}
+	checks, err := operator.Agent().Checks()
+	if err != nil || len(checks) != 4 {
+		t.Fatalf("%d checks, want three and that of the status: %v", len(checks), err)
+	}
+
+	state.SetServingStatus("", grpc_health_v1.HealthCheckResponse_NOT_SERVING)
+	w.until("what gRPC says", statusIs(registry.Critical))
+	state.SetServingStatus("", grpc_health_v1.HealthCheckResponse_SERVING)
+	w.until("what gRPC says now", statusIs(registry.Passing))
+
+	status.Store(http.StatusTooManyRequests)
+	w.until("what HTTP says", statusIs(registry.Warning))
+	status.Store(http.StatusInternalServerError)
+	w.until("what HTTP says next", statusIs(registry.Critical))
+	if n := failures.Load(); n < 2 {
+		t.Errorf("critical after %d failures, want 2", n)
+	}
+	status.Store(http.StatusOK)
+	w.until("what HTTP says now", statusIs(registry.Passing))
+
+	for _, s := range []registry.Status{registry.Warning, registry.Critical, registry.Maintenance, registry.Passing} {
+		update(t, g, func(in *registry.Instance) { in.Status = s })
+		w.until("the update to "+s.String(), statusIs(s))
+	}
+
+	srv.Stop()
+	w.until("that nothing listens", statusIs(registry.Critical))
+	r.Close()
+	for _, q := range proxy.Log() {
+		if strings.HasPrefix(q.Path, "/v1/agent/check/update/") && strings.Contains(q.Path, "rollcall-") {
+			t.Errorf("the client wrote a check that the agent runs: %s", q.Path)
+		}
+	}
+
+	// The next process has heartbeats alone: nothing that the first one left may keep it critical.
+	next := open(t, Config{Address: agent.Addr()})
+	register(t, next, g.Instance())
+	if checks, err = operator.Agent().Checks(); err != nil || len(checks) != 1 {
+		t.Errorf("%d checks, want that of the status alone: %v", len(checks), err)
+	}
+	v := watch(t, next, registry.Query{Service: "s"})
+	v.until("the instance", statusIs(registry.Passing))
+}
+
+func TestHeartbeatsOnlyWithTTL(t *testing.T) {
+	agent := testbed.StartConsul(t)
+	beats := func(service, kinds string) *testbed.Proxy {
+		proxy := testbed.NewProxy(t, agent.Addr())
+		r := open(t, Config{Address: proxy.Addr(), TTL: minTTL, Checks: Checks{Kinds: kinds}})
+		register(t, r, registry.Instance{ID: "a", Service: service, Address: agent.Addr()})
+		return proxy
+	}
+	count := func(p *testbed.Proxy) (n int) {
+		for _, q := range p.Log() {
+			if strings.HasPrefix(q.Path, "/v1/agent/check/update/") {
+				n++
+			}
+		}
+		return n
+	}
+	without, with := beats("without", "tcp"), beats("with", "tcp,ttl")
+	eventually(t, "heartbeats", func() bool { return count(with) >= 2 })
+	if n := count(without); n != 0 {
+		t.Errorf("%d heartbeats of an instance that the agent checks", n)
+	}
+}
+
+func TestCheckOfAMissingEndpoint(t *testing.T) {
+	s := &settings{Config: Config{Checks: Checks{Kinds: CheckHTTP, HTTPEndpoint: "web"}}.withDefaults()}
+	if _, err := s.agentChecks(minimal(), "s:a"); !errors.Is(err, registry.ErrInvalid) || !strings.Contains(err.Error(), `"web"`) {
+		t.Error(err)
+	}
+}
+
+func TestReapOfAnAnnouncedCritical(t *testing.T) {
+	for name, c := range map[string]struct {
+		config Config
+		status registry.Status
+		want   string
+	}{
+		"passing":                       {Config{}, registry.Passing, "1m0s"},
+		"critical":                      {Config{}, registry.Critical, "1h0m0s"},
+		"critical, with more":           {Config{DeregisterAfter: 2 * time.Hour}, registry.Critical, "2h0m0s"},
+		"critical, and no heartbeat":    {Config{Checks: Checks{Kinds: CheckTCP}}, registry.Critical, ""},
+		"critical, heartbeats and more": {Config{Checks: Checks{Kinds: "tcp,ttl"}}, registry.Critical, "1h0m0s"},
+	} {
+		s := &settings{Config: c.config.withDefaults()}
+		in := minimal()
+		in.Status = c.status
+		if got := s.statusCheck(in, "s:a").DeregisterCriticalServiceAfter; got != c.want {
+			t.Errorf("%s: %q, want %q", name, got, c.want)
+		}
+	}
+}
+
+func TestIsAgentCheck(t *testing.T) {
+	for id, want := range map[string]bool{
+		agentCheckID(CheckGRPC, "s:a"): true, agentCheckID(CheckTCP, "s:a"): true,
+		agentCheckID(CheckGRPC, "s:b"): false, checkID("s:a"): false, "rollcall-ttl:s:a": false, "rollcall-:s:a": false, "other": false,
+	} {
+		if got := isAgentCheck(id, "s:a"); got != want {
+			t.Errorf("%q: %v", id, got)
+		}
+	}
+}
+
+func TestWhatTheAgentIsAsked(t *testing.T) {
+	s := &settings{Config: Config{Checks: Checks{Kinds: "grpc,http,tcp,ttl", Interval: 30 * time.Second, SuccessBeforePassing: 3,
+		TLS: true, InsecureSkipVerify: true, GRPCService: "g", HTTPEndpoint: "web"}}.withDefaults()}
+	in := minimal()
+	in.Endpoints = map[string]string{"web": "[::1]:80"}
+	checks, err := s.agentChecks(in, "s:a")
+	if err != nil || len(checks) != 3 {
+		t.Fatal(checks, err)
+	}
+	for i, want := range []string{in.Address + "/g", "https://[::1]:80/", in.Address} {
+		c := checks[i]
+		if got := c.GRPC + c.HTTP + c.TCP; got != want || c.Interval != "30s" || c.Timeout != "10s" || c.SuccessBeforePassing != 3 ||
+			c.DeregisterCriticalServiceAfter != "1m0s" || c.Status != "passing" || c.TLSSkipVerify != (i < 2) || c.GRPCUseTLS != (i == 0) {
+			t.Errorf("%+v, want %q", c, want)
+		}
+	}
+}
+
+func TestWarningWeight(t *testing.T) {
+	agent := testbed.StartConsul(t)
+	r := open(t, Config{Address: agent.Addr(), WarningWeight: 25})
+	w := watch(t, r, registry.Query{Service: "s", AnyStatus: true})
+	g := register(t, r, registry.Instance{ID: "a", Service: "s", Address: "h:1", Weight: 40})
+	weighs := func(n int, s registry.Status) func(pair) bool {
+		return func(p pair) bool { in := p.find("a"); return in != nil && in.Weight == n && in.Status == s }
+	}
+	w.until("its weight", weighs(40, registry.Passing))
+	update(t, g, func(in *registry.Instance) { in.Status = registry.Warning })
+	w.until("a quarter of it", weighs(10, registry.Warning))
+	update(t, g, func(in *registry.Instance) { in.Status = registry.Passing })
+	w.until("all of it", weighs(40, registry.Passing))
+}
+
+// What an operator has written to the catalog outlives the agent's own synchronisation, updates and a new announcement.
+func TestTagOverride(t *testing.T) {
+	agent := testbed.StartConsul(t)
+	operator := operatorOf(t, agent)
+	r := open(t, Config{Address: agent.Addr(), EnableTagOverride: true})
+	w := watch(t, r, registry.Query{Service: "s"})
+	g := register(t, r, registry.Instance{ID: "a", Service: "s", Address: "h:1", Tags: []string{"mine"}})
+	w.until("its own tag", func(p pair) bool { in := p.find("a"); return in != nil && slices.Contains(in.Tags, "mine") })
+
+	entries, _, err := operator.Health().Service("s", "", false, nil)
+	if err != nil || len(entries) != 1 {
+		t.Fatal(entries, err)
+	}
+	node, service := entries[0].Node, entries[0].Service
+	service.Tags = []string{"theirs"}
+	if _, err := operator.Catalog().Register(&api.CatalogRegistration{Node: node.Node, Address: node.Address, Service: service, SkipNodeUpdate: true}, nil); err != nil {
+		t.Fatal(err)
+	}
+	theirs := func(p pair) bool { in := p.find("a"); return in != nil && slices.Equal(in.Tags, []string{"theirs"}) }
+	w.until("the operator's tag", theirs)
+	update(t, g, func(in *registry.Instance) { in.Metadata = map[string]string{"k": "v"} })
+	w.until("the update, with the operator's tag", func(p pair) bool { return theirs(p) && p.find("a").Metadata["k"] == "v" })
+}
+
+func TestChecksByURL(t *testing.T) {
+	for text, want := range map[string]Checks{
+		"consul://a:1":            {},
+		"consul://a:1?check=grpc": {Kinds: "grpc"},
+		"consul://a:1?check=http,ttl&check-http-path=/health&check-interval=5s&check-timeout=1s&check-http-endpoint=web&check-failures=3": {
+			Kinds: "http,ttl", HTTPPath: "/health", HTTPEndpoint: "web", Interval: 5 * time.Second, Timeout: time.Second, FailuresBeforeCritical: 3},
+	} {
+		u, err := url.Parse(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c, err := parseURL(u)
+		if err = errors.Join(err, c.check()); err != nil || c.Checks != want {
+			t.Errorf("%s: %+v, %v", text, c.Checks, err)
+		}
+	}
+	for text, part := range map[string]string{
+		"check=udp":                            `"udp"`,
+		"check=tcp,tcp":                        "twice",
+		"check=tcp,":                           `""`,
+		"check-interval=5s":                    "check-interval",
+		"check=tcp&check-interval=5ms":         "5ms",
+		"check=tcp&check-timeout=-1s":          "-1s",
+		"check=tcp&check-failures=-2":          "-2",
+		"check=tcp&check-successes=-3":         "-3",
+		"check=tcp&check-http-path=/x":         "check-http-path",
+		"check=tcp&check-tls=true":             "check-tls",
+		"check=grpc&check-tcp-endpoint=x":      "check-tcp-endpoint",
+		"check=http&check-http-path=x":         `"x"`,
+		"check=grpc&deregister-after=59s":      "59s",
+		"check=grpc&check-interval=notaperiod": "notaperiod",
+		"warning-weight=101":                   "101",
+	} {
+		u, err := url.Parse("consul://a:1?" + text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c, err := parseURL(u)
+		err = errors.Join(err, c.check())
+		if !errors.Is(err, registry.ErrInvalid) || !strings.Contains(err.Error(), part) {
+			t.Errorf("%s: %v", text, err)
+		}
+	}
+}
