@@ -87,6 +87,16 @@ type Config struct {
 	// WarningWeight is the weight of an announced instance while one of its checks warns, relative to its weight while it passes,
 	// in percent from 1 to 100. 0 is 100.
 	WarningWeight int `json:"warning_weight,omitempty" yaml:"warning_weight,omitempty"`
+	// Sidecar announces a sidecar proxy of Consul's service mesh with each instance, named NAME-sidecar-proxy. It goes with the
+	// instance. The proxy itself is the operator's to run.
+	Sidecar bool `json:"sidecar,omitempty" yaml:"sidecar,omitempty"`
+	// SidecarPort is where the proxy listens, at the host of the instance. 0 lets Consul choose one of its range.
+	SidecarPort int `json:"sidecar_port,omitempty" yaml:"sidecar_port,omitempty"`
+	// ConnectNative says that the announced instances speak the protocol of the mesh themselves. It excludes Sidecar.
+	ConnectNative bool `json:"connect_native,omitempty" yaml:"connect_native,omitempty"`
+	// Meta are pairs, such as "team=payments,rack=7", that every instance announced here has among its metadata, where it has no value
+	// of its own for the key.
+	Meta string `json:"meta,omitempty" yaml:"meta,omitempty"`
 	// EnableTagOverride lets an operator change the tags of an announced instance in the catalog, for good. See
 	// https://developer.hashicorp.com/consul/docs/reference/service#enabletagoverride.
 	EnableTagOverride bool `json:"enable_tag_override,omitempty" yaml:"enable_tag_override,omitempty"`
@@ -217,7 +227,14 @@ func (c Config) check() error {
 	if c.WarningWeight < 0 || c.WarningWeight > 100 {
 		fail("WarningWeight (warning-weight)", c.WarningWeight, "is not from 1 to 100 percent; 0 is 100")
 	}
-	errs = append(errs, checkFailover(c))
+	if c.Sidecar && c.ConnectNative {
+		fail("Sidecar and ConnectNative (sidecar, connect-native)", "both", "are set, and exclude each other")
+	}
+	if c.SidecarPort < 0 || c.SidecarPort > 65535 || c.SidecarPort != 0 && !c.Sidecar {
+		fail("SidecarPort (sidecar-port)", c.SidecarPort, "is not from 1 to 65535, or Sidecar is not set; 0 lets Consul choose")
+	}
+	_, err := parseMeta(c.Meta)
+	errs = append(errs, err, checkFailover(c))
 	if err := c.Options.Validate(); err != nil {
 		errs = append(errs, err)
 	}

@@ -17,9 +17,11 @@ func decodeProxy(raw []byte) (*registry.Instance, error) {
 	}
 	var e struct {
 		Service struct {
-			Kind  string
-			Meta  map[string]string
-			Proxy struct{ DestinationServiceName, DestinationServiceID string }
+			Kind    string
+			Address string
+			Port    int
+			Meta    map[string]string
+			Proxy   struct{ DestinationServiceName, DestinationServiceID string }
 		}
 	}
 	if err := json.Unmarshal(raw, &e); err != nil {
@@ -30,6 +32,10 @@ func decodeProxy(raw []byte) (*registry.Instance, error) {
 		return in, nil
 	}
 	in.Service = behind.DestinationServiceName
+	if e.Service.Address != "" {
+		// The meta, which Consul copies, may hold the address of what is behind it.
+		in.Address = joinAddress(e.Service.Address, e.Service.Port)
+	}
 	// A proxy for the service as a whole has an ID of its own alone.
 	in.ID = cmp.Or(behind.DestinationServiceID, in.ID)
 	if id, ok := strings.CutPrefix(in.ID, in.Service+":"); ok && id != "" {

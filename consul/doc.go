@@ -52,6 +52,10 @@
 //	Checks.GRPCEndpoint    check-grpc-endpoint (none)                  the address     name of an endpoint; also HTTPEndpoint and
 //	                                                                                   check-http-endpoint, TCPEndpoint and check-tcp-endpoint
 //	WarningWeight          warning-weight     (none)                   100             percent of the weight, 1 to 100
+//	Sidecar                sidecar            (none)                   false           true, false
+//	SidecarPort            sidecar-port       (none)                   0, Consul's     port
+//	ConnectNative          connect-native     (none)                   false           true, false
+//	Meta                   meta               (none)                   none            KEY=VALUE; several with commas between them
 //	EnableTagOverride      enable-tag-override (none)                  false           true, false
 //	Options.CacheDir       cache-dir          (none)                   none            folder
 //	Options.Linger         linger             (none)                   30s             duration
@@ -89,6 +93,8 @@
 // Where ACLs deny by default, these rules are enough, and none of them can be left out:
 //
 //	Register, Update, Deregister  service "NAME" { policy = "write" }
+//	the same, with Sidecar        service "NAME-sidecar-proxy" { policy = "write" } too
+//	the same, EnableTagOverride   node_prefix "" { policy = "read" } too; without it the agent's own minute is waited for
 //	Lookup, Watch                 service "NAME" { policy = "read" }  node_prefix "" { policy = "read" }
 //	Services                      service_prefix "" { policy = "read" }
 //

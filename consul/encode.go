@@ -80,7 +80,7 @@ func (d *driver) registration(in *registry.Instance, serviceID, owner string) (*
 		}
 		addresses[name] = api.ServiceAddress{Address: h, Port: p}
 	}
-	meta, err := encodeMeta(in, owner, more)
+	meta, err := encodeMeta(d.settings.withMeta(in), owner, more)
 	if err != nil {
 		return nil, err
 	}
@@ -93,6 +93,7 @@ func (d *driver) registration(in *registry.Instance, serviceID, owner string) (*
 		TaggedAddresses: addresses, Meta: meta,
 		Weights: d.settings.weights(in.Weight), EnableTagOverride: d.settings.EnableTagOverride,
 		Check: d.settings.statusCheck(in, serviceID), Checks: checks,
+		Connect: d.settings.connect(),
 	}, nil
 }
 

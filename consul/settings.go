@@ -21,6 +21,7 @@ type settings struct {
 	location string // of the agent
 	token    *token
 	password string
+	meta     map[string]string // of Config.Meta
 }
 
 // resolve checks c and fills in the rest. It returns the settings, where the agents are, and what their clients have in
@@ -53,6 +54,7 @@ func resolve(c Config) (*settings, []address, *api.Config, error) {
 	} else if c.Token == "" {
 		s.token.value = env.Token
 	}
+	s.meta, _ = parseMeta(c.Meta) // was checked
 	if conf.HttpAuth != nil {
 		s.password = conf.HttpAuth.Password
 	}

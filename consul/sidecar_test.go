@@ -1,0 +1,63 @@
+package consul
+
+import (
+	"errors"
+	"net"
+	"testing"
+
+	"github.com/rollcall-go/rollcall/internal/testbed"
+	"github.com/rollcall-go/rollcall/registry"
+)
+
+func TestSidecar(t *testing.T) {
+	agent := testbed.StartConsul(t)
+	operator := operatorOf(t, agent)
+	// Consul connects to a sidecar every 10 s, from a random moment on; no sidecar listens here but this.
+	proxy, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer proxy.Close()
+	r := open(t, Config{Address: agent.Addr(), Sidecar: true, SidecarPort: proxy.Addr().(*net.TCPAddr).Port})
+	plain := watch(t, r, registry.Query{Service: "s"})
+	mesh := watch(t, open(t, Config{Address: agent.Addr(), Connect: true}), registry.Query{Service: "s"})
+	g := register(t, r, registry.Instance{ID: "A", Service: "s", Address: "127.0.0.1:1", Version: "1", Metadata: map[string]string{"a key": "v"}})
+	at := func(address string) func(pair) bool {
+		return func(p pair) bool {
+			in := p.find("A")
+			return in != nil && in.Address == address && in.Version == "1" && in.Metadata["a key"] == "v"
+		}
+	}
+	plain.until("the instance", at("127.0.0.1:1"))
+	mesh.until("its sidecar, under its ID, as passing", at(proxy.Addr().String()))
+	update(t, g, func(in *registry.Instance) { in.Zone = "z" })
+	mesh.until("the update", func(p pair) bool { in := p.find("A"); return in != nil && in.Zone == "z" })
+
+	if err := g.Deregister(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	mesh.until("nothing", func(p pair) bool { return len(p.set) == 0 })
+	services, err := operator.Agent().Services()
+	if err != nil || len(services) != 0 {
+		t.Errorf("%d services are left: %v", len(services), err)
+	}
+	checks, err := operator.Agent().Checks()
+	if err != nil || len(checks) != 0 {
+		t.Errorf("%d checks are left: %v", len(checks), err)
+	}
+}
+
+func TestConnectNative(t *testing.T) {
+	agent := testbed.StartConsul(t)
+	mesh := watch(t, open(t, Config{Address: agent.Addr(), Connect: true}), registry.Query{Service: "s"})
+	register(t, open(t, Config{Address: agent.Addr(), ConnectNative: true}), registry.Instance{ID: "a", Service: "s", Address: "h:1"})
+	mesh.until("the instance", func(p pair) bool { in := p.find("a"); return in != nil && in.Address == "h:1" })
+}
+
+func TestSidecarRefusals(t *testing.T) {
+	for _, c := range []Config{{Sidecar: true, ConnectNative: true}, {SidecarPort: 1}, {Sidecar: true, SidecarPort: -1}, {Sidecar: true, SidecarPort: 65536}} {
+		if err := c.check(); !errors.Is(err, registry.ErrInvalid) {
+			t.Errorf("%v: %v", c, err)
+		}
+	}
+}
