@@ -116,6 +116,9 @@
 // them for the announced status; where ttl is not among the kinds it needs no signs of life, and only an update writes it. A
 // gRPC server that says NOT_SERVING is critical. Checks of this package that an earlier configuration left are removed.
 //
+// An announcement that the agent no longer has is made again at once, whatever took it: a wiped agent, an operator, or Consul
+// itself while the process was paused for longer than DeregisterAfter.
+//
 // A registration of the same ID on the same agent is noticed ([registry.ErrReplaced]); the same ID on two agents stands in
 // Consul twice. Consul has no write under a condition: where two processes write one ID in the same moment, the later one
 // stands, and the other finds out.

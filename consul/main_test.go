@@ -12,5 +12,9 @@ func TestMain(m *testing.M) {
 		stormClient(client) // a process of BenchmarkStorm
 		return
 	}
+	if address := os.Getenv(pauseVariable); address != "" {
+		pausedService(address) // the process of TestPausedForLongerThanItsInstanceIsKept
+		return
+	}
 	goleak.VerifyTestMain(m)
 }
