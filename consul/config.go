@@ -87,6 +87,9 @@ type Config struct {
 	// WarningWeight is the weight of an announced instance while one of its checks warns, relative to its weight while it passes,
 	// in percent from 1 to 100. 0 is 100.
 	WarningWeight int `json:"warning_weight,omitempty" yaml:"warning_weight,omitempty"`
+	// Format is the form in which instances are announced: [FormatRollcall], the default, or [FormatKratos], which clients of kratos
+	// understand too. Instances are found in either, and in the other ones that the package comment names, without a setting.
+	Format string `json:"format,omitempty" yaml:"format,omitempty"`
 	// Sidecar announces a sidecar proxy of Consul's service mesh with each instance, named NAME-sidecar-proxy. It goes with the
 	// instance. The proxy itself is the operator's to run.
 	Sidecar bool `json:"sidecar,omitempty" yaml:"sidecar,omitempty"`
@@ -226,6 +229,9 @@ func (c Config) check() error {
 	c.Checks.check(fail)
 	if c.WarningWeight < 0 || c.WarningWeight > 100 {
 		fail("WarningWeight (warning-weight)", c.WarningWeight, "is not from 1 to 100 percent; 0 is 100")
+	}
+	if f := c.format(); f != FormatRollcall && f != FormatKratos {
+		fail("Format (format)", fmt.Sprintf("%q", f), "is neither rollcall nor kratos")
 	}
 	if c.Sidecar && c.ConnectNative {
 		fail("Sidecar and ConnectNative (sidecar, connect-native)", "both", "are set, and exclude each other")

@@ -100,6 +100,7 @@ func (e *entry) instance() *registry.Instance {
 		in.Metadata[k] = v
 	}
 	restore(in, s.Meta)
+	fromKratos(in, s)
 	return in
 }
 

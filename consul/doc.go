@@ -52,6 +52,7 @@
 //	Checks.GRPCEndpoint    check-grpc-endpoint (none)                  the address     name of an endpoint; also HTTPEndpoint and
 //	                                                                                   check-http-endpoint, TCPEndpoint and check-tcp-endpoint
 //	WarningWeight          warning-weight     (none)                   100             percent of the weight, 1 to 100
+//	Format                 format             (none)                   rollcall        rollcall, kratos
 //	Sidecar                sidecar            (none)                   false           true, false
 //	SidecarPort            sidecar-port       (none)                   0, Consul's     port
 //	ConnectNative          connect-native     (none)                   false           true, false
@@ -117,7 +118,9 @@
 // gRPC server that says NOT_SERVING is critical. Checks of this package that an earlier configuration left are removed.
 //
 // An announcement that the agent no longer has is made again at once, whatever took it: a wiped agent, an operator, or Consul
-// itself while the process was paused for longer than DeregisterAfter.
+// itself while the process was paused for longer than DeregisterAfter. One that is deleted from the catalog behind the agent's
+// back is the agent's to restore: it does so with the next update at once, and otherwise with its next full comparison
+// (anti-entropy), which in a small cluster comes each minute or two.
 //
 // A registration of the same ID on the same agent is noticed ([registry.ErrReplaced]); the same ID on two agents stands in
 // Consul twice. Consul has no write under a condition: where two processes write one ID in the same moment, the later one
@@ -128,6 +131,10 @@
 // where the service has none. Two writers are told by their form: kratos, whose endpoints are URLs in the tagged addresses
 // and whose version is a tag (the address is then its gRPC endpoint, where it has one), and kitex, whose tags are read as
 // metadata too.
+//
+// With Config.Format "kratos" an entry is also one of kratos, so that a fleet can move here one service at a time: the tagged
+// addresses are URLs, grpc://10.0.0.7:9000?isSecure=false, with the address under grpc where no endpoint has that name or
+// that address, and a tag version=1.2 is added. Readers of this package take both off again, by the key rollcall-form of the meta.
 //
 // # What Consul selects
 //

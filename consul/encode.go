@@ -80,7 +80,7 @@ func (d *driver) registration(in *registry.Instance, serviceID, owner string) (*
 		}
 		addresses[name] = api.ServiceAddress{Address: h, Port: p}
 	}
-	meta, err := encodeMeta(d.settings.withMeta(in), owner, more)
+	meta, err := encodeMeta(d.settings.withMeta(in), map[string]string{metaOwner: owner, metaForm: d.settings.form(in)}, more)
 	if err != nil {
 		return nil, err
 	}
@@ -88,13 +88,17 @@ func (d *driver) registration(in *registry.Instance, serviceID, owner string) (*
 	if err != nil {
 		return nil, err
 	}
-	return &api.AgentServiceRegistration{
+	s := &api.AgentServiceRegistration{
 		ID: serviceID, Name: in.Service, Tags: in.Tags, Address: host, Port: port,
 		TaggedAddresses: addresses, Meta: meta,
 		Weights: d.settings.weights(in.Weight), EnableTagOverride: d.settings.EnableTagOverride,
 		Check: d.settings.statusCheck(in, serviceID), Checks: checks,
 		Connect: d.settings.connect(),
-	}, nil
+	}
+	if d.settings.format() == FormatKratos {
+		toKratos(in, s)
+	}
+	return s, nil
 }
 
 // weights are those of Consul for the weight of an instance. One that warns keeps some of it.
@@ -118,8 +122,14 @@ func firstStatus(s registry.Status) string {
 }
 
 // encodeMeta puts into the meta of a service what has no field there. Whatever Consul would refuse goes into more.
-func encodeMeta(in *registry.Instance, owner string, more overflow) (map[string]string, error) {
-	meta := map[string]string{metaOwner: owner}
+// own are the keys of this package; an empty one is left out.
+func encodeMeta(in *registry.Instance, own map[string]string, more overflow) (map[string]string, error) {
+	meta := map[string]string{}
+	for k, v := range own {
+		if v != "" {
+			meta[k] = v
+		}
+	}
 	plain := func(key, value string, over *string) {
 		switch {
 		case value == "":

@@ -109,6 +109,7 @@ func parseURL(u *url.URL) (Config, error) {
 	p.String("check-http-endpoint", &c.Checks.HTTPEndpoint)
 	p.String("check-tcp-endpoint", &c.Checks.TCPEndpoint)
 	p.Int("warning-weight", &c.WarningWeight)
+	p.String("format", &c.Format)
 	p.Bool("sidecar", &c.Sidecar)
 	p.Int("sidecar-port", &c.SidecarPort)
 	p.Bool("connect-native", &c.ConnectNative)

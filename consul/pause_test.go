@@ -18,10 +18,10 @@ import (
 	"github.com/rollcall-go/rollcall/registry"
 )
 
-// reap lets Consul itself remove the instance of a process that is paused, which takes it some two minutes:
+// slow lets Consul itself do what it takes a minute or two for, where otherwise the test does it in its place:
 //
-//	go test -v -run Paused ./consul -reap
-var reap = flag.Bool("reap", false, "wait until Consul removes the instance of a paused process, in place of an operator who does")
+//	go test -v -run 'Paused|Catalog' ./consul -slow
+var slow = flag.Bool("slow", false, "wait until Consul removes and restores instances by itself")
 
 // pauseVariable makes the test binary a process that announces an instance at the agent that it names.
 const pauseVariable = "ROLLCALL_TEST_PAUSED"
@@ -78,7 +78,7 @@ func TestPausedForLongerThanItsInstanceIsKept(t *testing.T) {
 		services, err := operator.Agent().Services()
 		return err == nil && len(services) == 0
 	}
-	if *reap {
+	if *slow {
 		for !gone() { // which takes longer than eventually waits
 			if time.Since(paused) > 5*time.Minute {
 				t.Fatal("Consul has not removed it")
