@@ -74,7 +74,7 @@ func (d *driver) registration(in *registry.Instance, serviceID, owner string) (*
 	addresses := map[string]api.ServiceAddress{}
 	for name, a := range in.Endpoints {
 		h, p, exact := splitAddress(a)
-		if !exact || reservedAddress(name) {
+		if !exact || reservedAddress(name) || d.settings.format() == FormatKratos && !isScheme(name) {
 			more.put(&more.Endpoints, name, a)
 			continue
 		}

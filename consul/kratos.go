@@ -5,6 +5,7 @@ import (
 	"maps"
 	"net/url"
 	"slices"
+	"strings"
 
 	"github.com/hashicorp/consul/api"
 
@@ -50,6 +51,17 @@ func toKratos(in *registry.Instance, s *api.AgentServiceRegistration) {
 		named("grpc", in.Address, s.Port)
 	}
 	s.Tags = append(slices.Clone(s.Tags), metaVersion+"="+in.Version)
+}
+
+// isScheme reports whether name can begin a URL: see RFC 3986, section 3.1.
+func isScheme(name string) bool {
+	for i, c := range name {
+		letter := c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z'
+		if !letter && (i == 0 || !strings.ContainsRune("0123456789+-.", c)) {
+			return false
+		}
+	}
+	return name != ""
 }
 
 // fromKratos takes from in, which was read from s, an entry of ours, what toKratos has put there.

@@ -44,7 +44,7 @@ func TestKratosFormat(t *testing.T) {
 		"bare": {registry.Instance{ID: "a", Service: "bare", Address: "10.0.0.7:9000"}, "", []string{"grpc://10.0.0.7:9000?isSecure=false"}},
 		"all of it": {registry.Instance{ID: "A", Service: "all", Address: "10.0.0.7:9000", Version: "1.2", Zone: "z", Weight: 7,
 			Tags: []string{"x", "version=1.2", "version="}, Metadata: map[string]string{"team": "payments", "a key": "v"}, Status: registry.Warning,
-			Endpoints: map[string]string{"http": "10.0.0.7:8000", "admin": "[2001:db8::7]:1"}},
+			Endpoints: map[string]string{"http": "10.0.0.7:8000", "admin": "[2001:db8::7]:1", "no_scheme": "10.0.0.7:2", "1": "10.0.0.7:3"}},
 			"1.2", []string{"admin://[2001:db8::7]:1?isSecure=false", "grpc://10.0.0.7:9000?isSecure=false", "http://10.0.0.7:8000?isSecure=false"}},
 		"HTTP alone": {registry.Instance{ID: "a", Service: "http", Address: "10.0.0.7:8000", Endpoints: map[string]string{"http": "10.0.0.7:8000"}},
 			"", []string{"http://10.0.0.7:8000?isSecure=false"}},
