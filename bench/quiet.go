@@ -56,6 +56,7 @@ func (b *bench) quietOnce(c contender.Contender, service string, n, round int, p
 	}
 	for i := range b.Changes {
 		in := instance(service, n+round*b.Changes+i)
+		time.Sleep(b.Quiet) // what paces itself in a storm is to be seen as it is without one
 		sinceEnd, sinceBegin, never, err := p.after(expectation{has: in.Address, len: -1}, b.Patience, func() error { return s.put(c.Form, in) })
 		if err != nil {
 			return err
@@ -69,6 +70,7 @@ func (b *bench) quietOnce(c contender.Contender, service string, n, round int, p
 			b.report.add(k, "ms", milliseconds(sinceBegin))
 			k.figure = figure
 		}
+		time.Sleep(b.Quiet)
 		if _, _, _, err := p.after(expectation{hasnt: in.Address, len: -1}, b.Patience, func() error { return s.remove(c.Form, in) }); err != nil {
 			return err
 		}
