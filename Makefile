@@ -25,10 +25,10 @@ quickstart: ## the demonstration in one process
 consul: ## a development Consul on 127.0.0.1:8500, without Docker (about 3 minutes to build the first time)
 	go tool -modfile=tools/consul/go.mod consul agent -dev
 
-bench: ## Rollcall and its peers side by side: the table of bench/README.md (about an hour)
+bench: ## Rollcall and its peers side by side over the same servers, at full scale; long
 	cd bench && go run .
 
-bench-short: ## the same at a small scale, which tells whether it runs (about 3 minutes)
+bench-short: ## the same at a small scale, which tells whether it runs (2 minutes)
 	cd bench && go run . -short
 
 ci: ## everything that main must pass
