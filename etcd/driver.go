@@ -29,6 +29,7 @@ type driver struct {
 var (
 	_ registry.Driver            = (*driver)(nil)
 	_ registry.Locator           = (*driver)(nil)
+	_ registry.Pusher            = (*driver)(nil)
 	_ registry.UnreadableCounter = (*driver)(nil)
 )
 
@@ -56,6 +57,9 @@ func (d *driver) String() string {
 	}
 	return name
 }
+
+// Pushes implements [registry.Pusher]: a watch brings each change by itself.
+func (d *driver) Pushes() bool { return true }
 
 // place names the members, for errors.
 func (d *driver) place() string { return "etcd at " + strings.Join(d.settings.members, ",") }

@@ -24,7 +24,11 @@ type client struct {
 var (
 	_ registry.Driver  = (*client)(nil)
 	_ registry.Locator = (*client)(nil)
+	_ registry.Pusher  = (*client)(nil)
 )
+
+// Pushes implements [registry.Pusher]: a set is copied from this process's own memory.
+func (c *client) Pushes() bool { return true }
 
 // call makes one call to the store, and counts it. See wait.
 func (c *client) call(ctx context.Context, op func() <-chan struct{}) error {

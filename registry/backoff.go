@@ -32,7 +32,13 @@ func (b *backoff) ceiling() time.Duration {
 	return ceiling
 }
 
-func (b *backoff) reset() { b.failures = 0 }
+// stood says that what is attempted went well for d. Only what went well for a while is a success that is followed by a
+// first failure: a store that flaps is to be approached slowly.
+func (b *backoff) stood(d time.Duration) {
+	if d > b.max {
+		b.failures = 0
+	}
+}
 
 // sleep blocks for d and reports whether ctx is still alive.
 func sleep(ctx context.Context, d time.Duration) bool {

@@ -10,7 +10,7 @@ import "context"
 //
 // A driver may also implement [fmt.Stringer] to name its store in logs, error texts and the names of cache files: the
 // kind, the address and the datacenter or prefix, such as "consul 127.0.0.1:8500 dc1", without a secret. And it may
-// implement [Locator] and [UnreadableCounter].
+// implement [Locator], [Pusher] and [UnreadableCounter].
 type Driver interface {
 	// Announce makes one attempt to write in, and returns the lease that holds it there. It replaces an entry with the
 	// same service and ID, whoever wrote it, without removing it first: watchers see one entry throughout. in is

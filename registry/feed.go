@@ -169,6 +169,7 @@ func (f *feed) run() {
 		defer hurry.Stop()
 	}
 	retry, pace := f.r.newBackoff(), f.r.newPace()
+	var good time.Time // since when there were answers and no error
 	for {
 		raw, err := src.Next(f.ctx)
 		f.r.logUnreadable(f.query.Service, src)
@@ -176,11 +177,13 @@ func (f *feed) run() {
 		case f.ctx.Err() != nil:
 			return
 		case err == nil:
-			retry.reset()
+			if good.IsZero() {
+				good = time.Now()
+			}
 			if n, changed := f.publish(raw); changed {
 				f.r.save(f.query, n)
 			}
-			if !sleep(f.ctx, pace.next(len(raw))) {
+			if !sleep(f.ctx, pace.Next(len(raw))) {
 				return
 			}
 		default:
@@ -190,7 +193,10 @@ func (f *feed) run() {
 				f.r.mu.Unlock()
 				return
 			}
-			pace.next(0) // success and failure in turn are not to escape both bounds
+			if !good.IsZero() {
+				retry.stood(time.Since(good))
+				good = time.Time{}
+			}
 			if !retry.wait(f.ctx) {
 				return
 			}

@@ -18,9 +18,7 @@ func (g *registration) keep() {
 		if g.ctx.Err() != nil {
 			return
 		}
-		if time.Since(since) > g.r.opts.BackoffMax {
-			retry.reset() // only what stood for a while counts as a success: a flapping store is to be approached slowly
-		}
+		retry.stood(time.Since(since))
 		g.lost(err)
 		if errors.Is(err, ErrReplaced) && !g.standAside() {
 			return

@@ -215,8 +215,8 @@ func TestErrorsAndAnswersInTurnAreAskedForAtABoundedRate(t *testing.T) {
 		r := newRegistry(t, d, registry.Options{})
 		watch(t, r, web)
 		time.Sleep(time.Minute)
-		if n := d.calls.Load(); n > 600 || n < 100 {
-			t.Errorf("%d reads in 60 s of a store that answers every other read at once, want at most 10 a second", n)
+		if n := d.calls.Load(); n > 180 || n < 60 {
+			t.Errorf("%d reads in 60 s of a store that answers every other read at once, want about 120", n)
 		}
 	})
 }
@@ -234,37 +234,6 @@ func (d *flapping) Next(ctx context.Context) ([]*registry.Instance, error) {
 		return nil, errors.New("odd")
 	}
 	return nil, nil
-}
-
-func TestAStormIsPaced(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		d := newFake()
-		r := newRegistry(t, d, registry.Options{})
-		w := watch(t, r, web)
-		time.Sleep(time.Minute)
-		before := len(w.all())
-		start := time.Now()
-		for i := range 5000 {
-			d.put(instance(fmt.Sprintf("%04d", i)))
-			time.Sleep(2 * time.Millisecond)
-		}
-		storm := w.all()[before:]
-		if got := storm[0].at.Sub(start); got > 2*time.Millisecond {
-			t.Errorf("the first change after quiet came after %v, want at once", got)
-		}
-		if got := storm[registry.DefaultBurst-1].at.Sub(start); got > 2*registry.DefaultBurst*time.Millisecond {
-			t.Errorf("a burst of %d came after %v, want at once", registry.DefaultBurst, got)
-		}
-		// 10 s at one a 200 ms, rarer from 2,000 instances on: 4 s to 2,000, then up to 500 ms at 5,000.
-		if n := len(storm); n > registry.DefaultBurst+45 || n < 30 {
-			t.Errorf("%d sets in a storm of 10 s, want about 40", n)
-		}
-		time.Sleep(500 * time.Millisecond)
-		synctest.Wait()
-		if n := len(w.last(t).set); n != 5000 {
-			t.Errorf("one spacing after the storm the set has %d instances, want 5000", n)
-		}
-	})
 }
 
 func TestAFeedLingersAndIsThenClosed(t *testing.T) {
