@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 
@@ -17,6 +18,9 @@ import (
 var (
 	// Register, Update and Deregister.
 	policyToAnnounce = []string{`service "%s" { policy = "write" }`}
+	// The same with Config.Sidecar, and with Config.EnableTagOverride.
+	policyOfSidecar  = append([]string{`service "%s-sidecar-proxy" { policy = "write" }`}, policyToAnnounce...)
+	policyToKeepTags = append([]string{`node_prefix "" { policy = "read" }`}, policyToAnnounce...)
 	// Lookup and Watch. An instance stands on a node, and is left out where that may not be read.
 	policyToRead = []string{`service "%s" { policy = "read" }`, `node_prefix "" { policy = "read" }`}
 	// Services.
@@ -114,7 +118,11 @@ func (c *clusterTrial) delete(token *api.ACLToken) {
 // as opens a client with a token, over TLS.
 func (c *clusterTrial) as(token string) *registry.Registry {
 	c.Helper()
-	return open(c, Config{Address: "https://" + c.Agent.HTTPSAddr(), Token: token, TLS: TLS{CAFile: c.CAFile()}, TTL: minTTL})
+	return open(c, c.config(token))
+}
+
+func (c *clusterTrial) config(token string) Config {
+	return Config{Address: "https://" + c.Agent.HTTPSAddr(), Token: token, TLS: TLS{CAFile: c.CAFile()}, TTL: minTTL}
 }
 
 // announce registers an instance of the service as the operator.
@@ -134,11 +142,20 @@ func testLeastPolicy(c *clusterTrial) {
 	service := uniqueService()
 	c.announce(service, "other")
 	q := registry.Query{Service: service}
+	announceAndLeave := func(r *registry.Registry) error {
+		g, err := r.Register(within(c, patience), registry.Instance{ID: "a", Service: service, Address: "10.0.0.1:80"})
+		if err != nil {
+			return err
+		}
+		return g.Deregister(within(c, patience))
+	}
 	for _, o := range []struct {
-		name  string
-		rules []string
-		do    func(r *registry.Registry) error
+		name   string
+		rules  []string
+		do     func(r *registry.Registry) error
+		config func(*Config)
 	}{
+		{"announce a sidecar", policyOfSidecar, announceAndLeave, func(conf *Config) { conf.Sidecar = true }},
 		{"announce", policyToAnnounce, func(r *registry.Registry) error {
 			g, err := r.Register(within(c, patience), registry.Instance{ID: "a", Service: service, Address: "10.0.0.1:80"})
 			if err != nil {
@@ -148,14 +165,14 @@ func testLeastPolicy(c *clusterTrial) {
 				update(c, g, func(in *registry.Instance) { in.Status = status })
 			}
 			return g.Deregister(within(c, patience))
-		}},
+		}, nil},
 		{"look up", policyToRead, func(r *registry.Registry) error {
 			set, err := r.Lookup(within(c, patience), q)
 			if err == nil && len(set) != 1 {
 				return fmt.Errorf("there are %d instances", len(set))
 			}
 			return err
-		}},
+		}, nil},
 		{"watch", policyToRead, func(r *registry.Registry) error {
 			for set, err := range r.Watch(within(c, patience), q) {
 				if err == nil && len(set) != 1 {
@@ -164,23 +181,59 @@ func testLeastPolicy(c *clusterTrial) {
 				return err
 			}
 			return errors.New("the watch ended")
-		}},
+		}, nil},
 		{"list services", policyToList, func(r *registry.Registry) error {
 			names, err := r.Services(within(c, patience))
 			if err == nil && !strings.Contains(strings.Join(names, " ")+" ", service+" ") {
 				return fmt.Errorf("there are %v", names)
 			}
 			return err
-		}},
+		}, nil},
 	} {
-		if err := o.do(c.as(c.token(o.rules, service).SecretID)); err != nil {
+		as := func(rules []string) *registry.Registry {
+			conf := c.config(c.token(rules, service).SecretID)
+			if o.config != nil {
+				o.config(&conf)
+			}
+			return open(c, conf)
+		}
+		if err := o.do(as(o.rules)); err != nil {
 			c.Errorf("%s, with its policy: %v", o.name, err)
 		}
 		for i, rule := range o.rules {
 			rest := append(append([]string(nil), o.rules[:i]...), o.rules[i+1:]...)
-			if err := o.do(c.as(c.token(rest, service).SecretID)); !errors.Is(err, registry.ErrDenied) {
+			if err := o.do(as(rest)); !errors.Is(err, registry.ErrDenied) {
 				c.Errorf("%s, without %s: %v, want ErrDenied", o.name, rule, err)
 			}
 		}
+	}
+}
+
+// testPolicyToKeepTags has an operator change tags, which an update with the least policy leaves alone.
+func testPolicyToKeepTags(c *clusterTrial) {
+	service := uniqueService()
+	conf := c.config(c.token(policyToKeepTags, service).SecretID)
+	conf.EnableTagOverride = true
+	g := register(c, open(c, conf), registry.Instance{ID: "a", Service: service, Address: "10.0.0.1:80", Tags: []string{"mine"}})
+	w := watch(c, c.as(c.Token), registry.Query{Service: service})
+	w.until("the instance", healthy(1))
+	entries, _, err := c.operator.Health().Service(service, "", false, nil)
+	if err != nil || len(entries) != 1 {
+		c.Fatal(entries, err)
+	}
+	node, entry := entries[0].Node, entries[0].Service
+	entry.Tags = []string{"theirs"}
+	if _, err := c.operator.Catalog().Register(&api.CatalogRegistration{Node: node.Node, Address: node.Address, Service: entry, SkipNodeUpdate: true}, nil); err != nil {
+		c.Fatal(err)
+	}
+	theirs := func(p pair) bool { return len(p.set) == 1 && slices.Equal(p.set[0].Tags, []string{"theirs"}) }
+	w.until("the operator's tag", theirs)
+	update(c, g, func(in *registry.Instance) { in.Metadata = map[string]string{"k": "v"} })
+	p := w.until("the update", func(p pair) bool { return len(p.set) == 1 && p.set[0].Metadata["k"] == "v" })
+	if !theirs(p) {
+		c.Errorf("the update has the tags %v", p.set[0].Tags)
+	}
+	if err := g.Deregister(within(c, patience)); err != nil {
+		c.Error(err)
 	}
 }

@@ -19,6 +19,7 @@ import (
 // agent is one of the agents or servers of a Config, with a client of its own.
 type agent struct {
 	location string // host:port, or unix:///path
+	secure   bool   // over TLS
 	client   *api.Client
 	end      func() // of the transport
 	crowd    *crowd // of its reads

@@ -14,6 +14,8 @@ import (
 type capture struct {
 	body   []byte
 	header http.Header // nil where there was no answer of status 200
+	// statusOnly leaves the body to consul/api, and the header.
+	statusOnly bool
 	// status and version are those of the answer: of HTTP, 0 where there was none.
 	status, version int
 }
@@ -36,7 +38,7 @@ func (t capturing) RoundTrip(req *http.Request) (*http.Response, error) {
 		return resp, err
 	}
 	c.status, c.version = resp.StatusCode, resp.ProtoMajor
-	if resp.StatusCode != http.StatusOK {
+	if resp.StatusCode != http.StatusOK || c.statusOnly {
 		return resp, nil
 	}
 	defer resp.Body.Close()

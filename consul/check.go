@@ -206,7 +206,7 @@ func (l *lease) dropChecks(ctx context.Context, service *api.AgentServiceRegistr
 		if wanted || !isAgentCheck(id, l.serviceID) {
 			continue
 		}
-		err := l.d.call(ctx, "deregister check "+id, l.d.settings.Timeout, func(ctx context.Context) error {
+		err := l.call(ctx, "deregister check "+id, func(ctx context.Context) error {
 			return l.d.client.Agent().CheckDeregisterOpts(id, l.d.agentOptions(ctx))
 		})
 		if err != nil && !isGone(err) {

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -211,7 +212,10 @@ func TestWarningWeight(t *testing.T) {
 func TestTagOverride(t *testing.T) {
 	agent := testbed.StartConsul(t)
 	operator := operatorOf(t, agent)
-	r := open(t, Config{Address: agent.Addr(), EnableTagOverride: true})
+	token := filepath.Join(t.TempDir(), "token")
+	writeFile(t, token, "one")
+	proxy := testbed.NewProxy(t, agent.Addr())
+	r := open(t, Config{Address: proxy.Addr(), EnableTagOverride: true, TokenFile: token})
 	w := watch(t, r, registry.Query{Service: "s"})
 	g := register(t, r, registry.Instance{ID: "a", Service: "s", Address: "h:1", Tags: []string{"mine"}})
 	w.until("its own tag", func(p pair) bool { in := p.find("a"); return in != nil && slices.Contains(in.Tags, "mine") })
@@ -229,6 +233,24 @@ func TestTagOverride(t *testing.T) {
 	w.until("the operator's tag", theirs)
 	update(t, g, func(in *registry.Instance) { in.Metadata = map[string]string{"k": "v"} })
 	w.until("the update, with the operator's tag", func(p pair) bool { return theirs(p) && p.find("a").Metadata["k"] == "v" })
+
+	registrations := func() (n int) {
+		for _, req := range proxy.Log() {
+			if strings.HasSuffix(req.Path, "/register") {
+				n++
+			}
+		}
+		return n
+	}
+	before := registrations()
+	writeFile(t, token, "two")
+	eventually(t, "it is registered with another token", func() bool {
+		return registrations() > before && proxy.InFlight(func(r *http.Request) bool { return strings.HasSuffix(r.URL.Path, "/register") }) == 0
+	})
+	entries, _, err = operator.Health().Service("s", "", false, nil)
+	if err != nil || len(entries) != 1 || !slices.Equal(entries[0].Service.Tags, []string{"theirs"}) {
+		t.Errorf("after that the catalog has %+v, %v", entries[0].Service, err)
+	}
 }
 
 func TestChecksByURL(t *testing.T) {

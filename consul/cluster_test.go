@@ -24,6 +24,7 @@ func TestCluster(t *testing.T) {
 	}{
 		{"conformance", testClusterConformance},
 		{"least policy", testLeastPolicy},
+		{"policy to keep tags", testPolicyToKeepTags},
 		{"no client certificate", testNoClientCertificate},
 		{"bad token", testBadToken},
 		{"right to read is taken away", testReadDenied},

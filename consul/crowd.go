@@ -8,16 +8,20 @@ import (
 )
 
 // An agent takes 200 connections from one address (limits.http_max_conns_per_client), which all processes of a host share, and
-// answers 429 on any other. Without HTTP/2 each read in flight has a connection to itself, so no more reads than these are in
-// flight at once.
+// answers 429 on any other. Without HTTP/2 each call in flight has a connection to itself, so no more calls than these are in
+// flight at once. Heartbeats alone do not wait for a place: they are short, and late ones lose an instance.
 const (
-	quickReads = 32 // that do not wait
+	quickReads = 24 // reads that do not wait
 	longReads  = 64 // that wait for as long as Config.Wait says
 	shortReads = 64 // that wait for crowdWait, and then leave their place to the next
+	longGuards = 8  // as longReads and shortReads, of those that guard an entry of the agent
+	guards     = 16
+	writes     = 16 // of entries of the agent, and what is read for them
 )
 
 // crowdWait is how long a read waits that others queue behind. With n watches a change is seen after about
-// (n-longReads)/shortReads times that, at the latest, and each of those watches asks as seldom.
+// (n-longReads)/shortReads times that, at the latest, and each of those watches asks as seldom. The same goes for n entries and
+// their guards, but that an entry which is gone is missed by its next heartbeat.
 const crowdWait = time.Second
 
 // A connection that the agent refuses halves how many reads may be in flight, no more than once in crowdRefused, since others
@@ -32,13 +36,27 @@ const (
 type crowd struct {
 	closeIdle func() // of the transport
 
-	mu                 sync.Mutex
-	multiplexed        bool // a connection carries any number of reads
-	quick, long, short lane
-	adjusted           time.Time // when the limits were changed last
+	mu          sync.Mutex
+	multiplexed bool // a connection carries any number of calls
+	lanes       [errands]lanes
+	adjusted    time.Time // when the limits were changed last
 }
 
-// lane is a number of reads that may be in flight at once.
+// errand is what a call is for.
+type errand int
+
+const (
+	lookup errand = iota // reads a set at once
+	watching
+	guarding
+	writing
+	errands // how many there are
+)
+
+// lanes are those of one errand. Calls that wait for a change have two: where there is no place left for long, they take turns.
+type lanes struct{ first, brief lane }
+
+// lane is a number of calls that may be in flight at once.
 type lane struct {
 	limit, most int
 	used        int
@@ -46,26 +64,36 @@ type lane struct {
 }
 
 func newCrowd(closeIdle func()) *crowd {
-	of := func(n int) lane { return lane{limit: n, most: n} }
-	return &crowd{closeIdle: closeIdle, quick: of(quickReads), long: of(longReads), short: of(shortReads)}
+	of := func(first, brief int) lanes {
+		return lanes{lane{limit: first, most: first}, lane{limit: brief, most: brief}}
+	}
+	return &crowd{closeIdle: closeIdle, lanes: [errands]lanes{
+		lookup: of(quickReads, 0), watching: of(longReads, shortReads), guarding: of(longGuards, guards), writing: of(writes, 0),
+	}}
 }
 
-// place is one that a read has. The zero value is none.
+// place is one that a call has. The zero value is none.
 type place struct {
 	crowd *crowd
 	lane  *lane
-	brief bool // the read must not wait for longer than crowdWait
+	brief bool // the call must not wait for longer than crowdWait
 }
 
-// enter blocks until there is a place for a read, in the order of those who ask.
-func (c *crowd) enter(ctx context.Context, waits bool) (place, error) {
+// wait is how long the call may wait for a change, which otherwise is most.
+func (p place) wait(most time.Duration) time.Duration {
+	if p.brief {
+		return min(most, crowdWait)
+	}
+	return most
+}
+
+// enter blocks until there is a place for a call, in the order of those who ask.
+func (c *crowd) enter(ctx context.Context, to errand) (place, error) {
 	c.mu.Lock()
-	p := place{crowd: c, lane: &c.quick}
-	if waits {
-		p.lane = &c.long
-		if !c.multiplexed && c.long.used >= c.long.limit {
-			p.lane, p.brief = &c.short, true
-		}
+	of := &c.lanes[to]
+	p := place{crowd: c, lane: &of.first}
+	if of.brief.most > 0 && !c.multiplexed && of.first.used >= of.first.limit {
+		p.lane, p.brief = &of.brief, true
 	}
 	l := p.lane
 	if c.multiplexed || l.used < l.limit && len(l.queue) == 0 {
@@ -94,31 +122,39 @@ func (c *crowd) enter(ctx context.Context, waits bool) (place, error) {
 	return place{}, ctx.Err()
 }
 
-// leave gives the place back after a read that has ended with code, the status of an answer or 0, over HTTP of that version.
+// leave gives the place back after a call that has ended with code, the status of an answer or 0, over HTTP of that version.
 func (p place) leave(code, version int) {
 	c := p.crowd
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	p.lane.used--
-	lanes := []*lane{&c.quick, &c.long, &c.short}
 	since := time.Since(c.adjusted)
 	switch {
 	case version >= 2:
 		c.multiplexed = true
 	case code == http.StatusTooManyRequests && since >= crowdRefused:
 		c.adjusted = time.Now()
-		for _, l := range lanes {
-			l.limit = max(1, min(l.limit, l.used+1)/2)
+		for l := range c.each {
+			l.limit = max(min(1, l.most), min(l.limit, l.used+1)/2)
 		}
 		c.closeIdle() // they count too
 	case code == http.StatusOK && since >= crowdCalm:
 		c.adjusted = time.Now()
-		for _, l := range lanes {
+		for l := range c.each {
 			l.limit = min(l.limit+1, l.most)
 		}
 	}
-	for _, l := range lanes {
+	for l := range c.each {
 		c.admit(l)
+	}
+}
+
+// each yields all lanes. c.mu is held.
+func (c *crowd) each(yield func(*lane) bool) {
+	for i := range c.lanes {
+		if l := &c.lanes[i]; !yield(&l.first) || !yield(&l.brief) {
+			return
+		}
 	}
 }
 

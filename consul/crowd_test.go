@@ -1,6 +1,7 @@
 package consul
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -129,6 +130,52 @@ func TestACrowdOfWatches(t *testing.T) {
 	w.wantNoError()
 }
 
+// A process that has announced more instances than an agent takes connections holds them all, beside its watches: each guard
+// has its turn, so that an entry that an operator removes is back, and heartbeats wait for nobody.
+func TestACrowdOfAnnouncements(t *testing.T) {
+	clearEnvironment(t)
+	agent := testbed.StartConsul(t)
+	const announced, watched = 300, 100
+	w := watchCrowd(t, agent, Config{Address: agent.Addr()}, watched)
+	var log bytes.Buffer
+	d, err := newDriver(Config{Address: agent.Addr(), TTL: 15 * time.Second})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := registry.New(d, registry.Options{Logger: slog.New(slog.NewTextHandler(&log, nil))})
+	t.Cleanup(func() { r.Close() })
+	var work sync.WaitGroup
+	for i := range announced {
+		work.Go(func() {
+			in := registry.Instance{ID: fmt.Sprint(i), Service: "many", Address: fmt.Sprintf("127.0.0.1:%d", 1000+i)}
+			if _, err := r.Register(within(t, patience), in); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	work.Wait()
+	all := watch(t, r, registry.Query{Service: "many"})
+	all.until("all instances", healthy(announced))
+	for _, i := range []int{0, announced / 2, announced - 1} {
+		if err := w.operator.Agent().ServiceDeregister(fmt.Sprintf("many:%d", i)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	eventually(t, "all entries are back", func() bool {
+		entries, err := w.operator.Agent().Services()
+		return err == nil && len(entries) == announced+watched
+	})
+	took := w.changeSome(2)
+	t.Logf("%d changes took %v in the middle, %v at most", len(took), took[len(took)/2], took[len(took)-1])
+	w.wantNoError()
+	if err := r.Close(); err != nil {
+		t.Error(err)
+	}
+	if s := log.String(); strings.Contains(s, "429") {
+		t.Errorf("the agent has refused calls: %.2000s", s)
+	}
+}
+
 // Other programs of the same host have more than half of the connections: an agent that refuses one is asked for fewer, and
 // every change arrives.
 func TestACrowdBesideOthers(t *testing.T) {
@@ -189,7 +236,7 @@ func TestPlacesInACrowd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCrowd(func() {})
 		enter := func() place {
-			p, err := c.enter(t.Context(), true)
+			p, err := c.enter(t.Context(), watching)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -215,7 +262,7 @@ func TestPlacesInACrowd(t *testing.T) {
 		}
 		ctx, cancel := context.WithCancel(t.Context())
 		work.Go(func() {
-			if _, err := c.enter(ctx, true); !errors.Is(err, context.Canceled) {
+			if _, err := c.enter(ctx, watching); !errors.Is(err, context.Canceled) {
 				t.Errorf("who gave up got %v", err)
 			}
 		})
@@ -229,7 +276,7 @@ func TestPlacesInACrowd(t *testing.T) {
 		if !slices.Equal(order, []int{0, 1, 2}) {
 			t.Errorf("it was their turn in the order %v", order)
 		}
-		if q, err := c.enter(t.Context(), false); err != nil || q.brief {
+		if q, err := c.enter(t.Context(), lookup); err != nil || q.brief {
 			t.Errorf("a read that does not wait got %+v, %v", q, err)
 		}
 	})
@@ -241,7 +288,7 @@ func TestACrowdThatIsRefused(t *testing.T) {
 		c := newCrowd(func() { closed++ })
 		time.Sleep(crowdCalm)
 		one := func(code, version int) {
-			p, err := c.enter(t.Context(), true)
+			p, err := c.enter(t.Context(), watching)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -249,13 +296,13 @@ func TestACrowdThatIsRefused(t *testing.T) {
 		}
 		var in []place
 		for range longReads {
-			p, _ := c.enter(t.Context(), true)
+			p, _ := c.enter(t.Context(), watching)
 			in = append(in, p)
 		}
 		in[0].leave(http.StatusTooManyRequests, 1)
 		in[1].leave(http.StatusTooManyRequests, 1) // at once: it is the same refusal
-		if c.long.limit != longReads/2 || closed != 1 {
-			t.Errorf("after a refusal the limit is %d; idle connections were closed %d times", c.long.limit, closed)
+		if c.lanes[watching].first.limit != longReads/2 || closed != 1 {
+			t.Errorf("after a refusal the limit is %d; idle connections were closed %d times", c.lanes[watching].first.limit, closed)
 		}
 		for _, p := range in[2:] {
 			p.leave(http.StatusOK, 1)
@@ -264,19 +311,23 @@ func TestACrowdThatIsRefused(t *testing.T) {
 			time.Sleep(crowdCalm)
 			one(http.StatusTooManyRequests, 1)
 		}
-		if c.long.limit != 1 || c.short.limit != 1 || c.quick.limit != 1 {
-			t.Errorf("after many it is %+v", c)
+		for l := range c.each {
+			if l.limit != min(1, l.most) {
+				t.Errorf("after many it is %+v", l)
+			}
 		}
 		for range longReads + 10 {
 			time.Sleep(crowdCalm)
 			one(http.StatusOK, 1)
 		}
-		if c.long.limit != longReads || c.short.limit != shortReads || c.quick.limit != quickReads {
-			t.Errorf("after as many successes it is %+v", c)
+		for l := range c.each {
+			if l.limit != l.most {
+				t.Errorf("after as many successes it is %+v", l)
+			}
 		}
 		one(http.StatusOK, 2)
 		for range 10 * longReads {
-			if p, err := c.enter(t.Context(), true); err != nil || p.brief {
+			if p, err := c.enter(t.Context(), watching); err != nil || p.brief {
 				t.Fatalf("over HTTP/2 it is %+v, %v", p, err)
 			}
 		}
@@ -305,7 +356,7 @@ func TestACrowdConfirmsOnceAWait(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer d.Close()
-	d.agent.crowd.long = lane{} // a crowd has taken all of them
+	d.agent.crowd.lanes[watching].first = lane{} // a crowd has taken all of them
 	src := d.Follow(registry.Query{Service: "s"})
 	if got := next(t, src) + next(t, src); got != "aa" {
 		t.Errorf("got %q", got)

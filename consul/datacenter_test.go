@@ -2,6 +2,7 @@ package consul
 
 import (
 	"errors"
+	"strings"
 	"testing"
 	"time"
 
@@ -117,4 +118,14 @@ func TestPeers(t *testing.T) {
 	}
 	there.announce(q.Service, "b")
 	w.until("another instance", healthy(2))
+
+	// Of a service that the peer does not have, there is nothing; of a peer that does not exist nothing is known.
+	none := registry.Query{Service: uniqueService()}
+	if set, err := r.Lookup(within(t, patience), none); err != nil || len(set) != 0 {
+		t.Errorf("of a service that the peer has not there are %v, %v", set, err)
+	}
+	slip := Config{Address: near.Agent.Addr(), Token: near.Token, Peer: "fra"}
+	if set, err := open(t, slip).Lookup(within(t, patience), q); !errors.Is(err, registry.ErrUnavailable) || !strings.Contains(err.Error(), `peer that does not exist, or exports nothing: "fra"`) {
+		t.Errorf("of a peer that does not exist there are %v, %v", set, err)
+	}
 }

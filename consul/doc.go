@@ -142,12 +142,13 @@
 // out what nobody wants. It does so with entries of this package. Those that others wrote, and those with an overflow, all
 // come and are selected here, since their version and metadata need not stand where an expression would look.
 //
-// # Many watches
+// # Many watches and announcements
 //
 // A watch has one read in flight. Over TLS the agent speaks HTTP/2, and a connection carries some 250 of them. Over plain HTTP each
-// has a connection of its own, and an agent takes 200 from one address, so no more than 160 reads are in flight: 64 watches wait
+// has a connection of its own, and an agent takes 200 from one address, so no more than 192 calls are in flight: 64 watches wait
 // as long as Wait says, and any further ones share 64 places, where a read lasts 1 s. With n watches a change is seen after
-// some (n-64)/64 s at the latest. An agent that refuses a connection all the same, since other programs have theirs, is asked for
+// some (n-64)/64 s at the latest. Of n announcements 8 are guarded all the time, and the others in turn, each after some
+// (n-8)/16 s; a heartbeat that misses its entry says so too. An agent that refuses a connection all the same, since other programs have theirs, is asked for
 // half as many, and for one more each 5 s. The limit of the agent is limits.http_max_conns_per_client.
 //
 // # What is believed

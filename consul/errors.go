@@ -77,7 +77,15 @@ func (d *driver) classify(ctx context.Context, what string, limit time.Duration,
 		e.late = true
 		e.text = fmt.Sprintf("no answer within %v", limit)
 	case errors.As(err, &u):
-		e.text = u.Err.Error() // without the URL, which says nothing more than what and where do
+		// Without the URL, which says nothing more than what and where do.
+		e.text = u.Err.Error()
+		if strings.Contains(e.text, "readLoopPeekFailLocked") { // of net/http, whose text holds nothing else
+			e.text = "the agent closed the connection before it was used"
+		}
+		// A server that wants a certificate ends the connection after the handshake, and its words are not always read.
+		if d.agent.secure && d.settings.anonymous && !e.unreached && !strings.Contains(e.text, "certificate") {
+			e.text += " (the agent may want a client certificate, and TLS.CertFile is not set)"
+		}
 	}
 	if len(e.text) > maxWords {
 		e.text = strings.ToValidUTF8(e.text[:maxWords], "") + "…"

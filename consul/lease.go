@@ -19,9 +19,6 @@ const (
 	maintenanceReason = "rollcall: announced by the instance itself"
 	// maintenanceCheck begins the ID of the check that stands for maintenance of a service.
 	maintenanceCheck = "_service_maintenance:"
-	// unchangedPause is how long to wait after a read that should have waited for a change and did not, as one does when
-	// the agent shuts down: the next one finds the connection refused.
-	unchangedPause = time.Second
 )
 
 // lease holds one entry of the agent. It knows its entry by the mark: whatever announces the same ID writes another.
@@ -88,6 +85,9 @@ func (l *lease) write(ctx context.Context, in *registry.Instance) error {
 	if err := l.dropChecks(ctx, service, checks); err != nil {
 		return err
 	}
+	if err := l.dropSidecar(ctx, checks); err != nil {
+		return err
+	}
 	l.settled = true
 	return nil
 }
@@ -137,17 +137,34 @@ func (l *lease) settle(ctx context.Context, s registry.Status, checks map[string
 	return nil
 }
 
-// checks returns the checks of the entry by their IDs.
+// call makes one call for the entry, when there is a place for it.
+func (l *lease) call(ctx context.Context, what string, f func(context.Context) error) error {
+	at, err := l.d.agent.crowd.enter(ctx, writing)
+	if err != nil {
+		return err
+	}
+	return l.callAt(ctx, at, what, l.d.settings.Timeout, f)
+}
+
+// callAt makes one call within limit, and gives its place back.
+func (l *lease) callAt(ctx context.Context, at place, what string, limit time.Duration, f func(context.Context) error) error {
+	got := capture{statusOnly: true}
+	err := l.d.call(ctx, what, limit, func(ctx context.Context) error { return f(captured(ctx, &got)) })
+	at.leave(got.status, got.version)
+	return err
+}
+
+// checks returns the checks of the entry, and of its sidecar, by their IDs.
 func (l *lease) checks(ctx context.Context) (checks map[string]*api.AgentCheck, err error) {
-	err = l.d.call(ctx, "read checks of "+l.serviceID, l.d.settings.Timeout, func(ctx context.Context) (err error) {
-		checks, err = l.d.client.Agent().ChecksWithFilterOpts(fmt.Sprintf("ServiceID == %q", l.serviceID), l.d.agentOptions(ctx))
+	err = l.call(ctx, "read checks of "+l.serviceID, func(ctx context.Context) (err error) {
+		checks, err = l.d.client.Agent().ChecksWithFilterOpts(fmt.Sprintf("ServiceID == %q or ServiceID == %q", l.serviceID, l.serviceID+sidecarSuffix), l.d.agentOptions(ctx))
 		return err
 	})
 	return checks, err
 }
 
 func (l *lease) maintain(ctx context.Context, on bool) error {
-	return l.d.call(ctx, "set maintenance of "+l.serviceID, l.d.settings.Timeout, func(ctx context.Context) error {
+	return l.call(ctx, "set maintenance of "+l.serviceID, func(ctx context.Context) error {
 		if on {
 			return l.d.client.Agent().EnableServiceMaintenanceOpts(l.serviceID, maintenanceReason, l.d.agentOptions(ctx))
 		}
@@ -190,150 +207,12 @@ func (l *lease) heartbeat(ctx context.Context, s registry.Status, limit time.Dur
 	})
 }
 
-// Keep implements [registry.Lease]. Heartbeats keep the check, and a read that waits for the entry to change tells at once
-// when it is gone.
-func (l *lease) Keep(ctx context.Context) error {
-	both, cancel := context.WithCancel(ctx)
-	defer cancel()
-	ends := make(chan error, 2)
-	var work sync.WaitGroup
-	work.Go(func() { ends <- l.heartbeats(both) })
-	work.Go(func() { ends <- l.guard(both) })
-	work.Go(func() { l.followToken(both) })
-	work.Go(func() { l.clearElsewhere(both) })
-	var err error
-	select {
-	case err = <-ends:
-	case <-l.released:
-	case <-ctx.Done():
-		err = ctx.Err()
-	}
-	cancel()
-	work.Wait()
-	switch {
-	case isGone(err) && l.releasing.Load(), l.isReleased():
-		return nil
-	case ctx.Err() != nil:
-		return ctx.Err()
-	}
-	return err
-}
-
-func (l *lease) isReleased() bool {
-	select {
-	case <-l.released:
-		return true
-	default:
-		return false
-	}
-}
-
-// heartbeats gives a sign of life each third of the TTL, until one fails.
-func (l *lease) heartbeats(ctx context.Context) error {
-	if !l.d.settings.Checks.has(CheckTTL) {
-		<-ctx.Done()
-		return ctx.Err()
-	}
-	every := l.d.settings.TTL / 3
-	tick := time.NewTicker(every)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-tick.C:
-		}
-		if err := l.repeat(ctx, min(every, l.d.settings.Timeout)); err != nil {
-			return err
-		}
-	}
-}
-
-// repeat gives a sign of life with the status of the last one.
-func (l *lease) repeat(ctx context.Context, limit time.Duration) error {
-	if err := l.take(ctx); err != nil {
-		return err
-	}
-	defer l.give()
-	return l.heartbeat(ctx, l.status, limit)
-}
-
-// guard reads the entry, and again whenever it changes, until it is not this lease's any more. It learns at once of an
-// agent that dies, since the connection of the waiting read breaks.
-func (l *lease) guard(ctx context.Context) error {
-	hash := ""
-	for {
-		began := time.Now()
-		entry, now, err := l.read(ctx, hash)
-		if err != nil {
-			return err
-		}
-		if err := l.mine(entry); err != nil {
-			return err
-		}
-		if l.isOutdated(entry) {
-			if err := l.rewrite(ctx); err != nil {
-				return err
-			}
-		}
-		l.seen.Store(time.Now().UnixNano())
-		waited := hash != "" && time.Since(began) >= l.d.settings.Wait
-		if now == "" || now == hash && !waited {
-			pause := time.NewTimer(unchangedPause)
-			select {
-			case <-ctx.Done():
-				pause.Stop()
-				return ctx.Err()
-			case <-pause.C:
-			}
-		}
-		hash = now
-	}
-}
-
-// read returns the entry and its hash, at once where hash is "", and otherwise when the hash is another.
-func (l *lease) read(ctx context.Context, hash string) (entry *api.AgentService, now string, err error) {
-	what, limit := "read "+l.serviceID, l.d.settings.Timeout
-	if hash != "" {
-		limit = waitLimit(l.d.settings.Wait)
-	}
-	var meta *api.QueryMeta
-	err = l.d.call(ctx, what, limit, func(ctx context.Context) (err error) {
-		o := l.d.agentOptions(ctx)
-		if hash != "" {
-			o.WaitHash, o.WaitTime = hash, l.d.settings.Wait
-		}
-		entry, meta, err = l.d.client.Agent().Service(l.serviceID, o)
-		return err
-	})
-	if err != nil {
-		return nil, "", err
-	}
-	if entry == nil {
-		return nil, "", l.d.unavailable(what, "the answer is null")
-	}
-	return entry, meta.LastContentHash, nil
-}
-
-// mine returns an error where entry is another's.
-func (l *lease) mine(entry *api.AgentService) error {
-	if l.mark.isOf(parseMark(entry.Meta[metaOwner])) {
-		return nil
-	}
-	return fmt.Errorf("%w: consul at %s has it under %s", registry.ErrReplaced, l.d.settings.location, l.serviceID)
-}
-
-// isOutdated reports whether entry is of a write before the newest.
-func (l *lease) isOutdated(entry *api.AgentService) bool {
-	return l.newest().outdates(parseMark(entry.Meta[metaOwner]))
-}
-
 // Update implements [registry.Lease]. Consul has no condition that a registration could be made under, so an announcement
 // of the same ID between the read and the write is overwritten; its owner then finds out.
 func (l *lease) Update(ctx context.Context, in *registry.Instance) error {
 	// What Keep has just seen need not be read again: an instance that is updated all the time costs half the calls.
 	if time.Since(time.Unix(0, l.seen.Load())) > l.d.settings.TTL/3 {
-		entry, _, err := l.read(ctx, "")
+		entry, _, err := l.read(ctx)
 		if err != nil {
 			return err
 		}
@@ -361,9 +240,9 @@ func (l *lease) remove(ctx context.Context) error {
 		return err
 	}
 	defer l.unlock()
-	entry, _, err := l.read(ctx, "")
+	entry, _, err := l.read(ctx)
 	if err == nil && l.mine(entry) == nil {
-		err = l.d.call(ctx, "deregister "+l.serviceID, l.d.settings.Timeout, func(ctx context.Context) error {
+		err = l.call(ctx, "deregister "+l.serviceID, func(ctx context.Context) error {
 			return l.d.client.Agent().ServiceDeregisterOpts(l.serviceID, l.d.agentOptions(ctx))
 		})
 	}

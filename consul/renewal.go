@@ -18,7 +18,7 @@ type written struct {
 func (l *lease) put(ctx context.Context, service *api.AgentServiceRegistration) error {
 	w := written{service, l.d.settings.token.now()}
 	// Not with replace-existing-checks, which would delete an operator's maintenance.
-	err := l.d.call(ctx, "register "+l.serviceID, l.d.settings.Timeout, func(ctx context.Context) error {
+	err := l.call(ctx, "register "+l.serviceID, func(ctx context.Context) error {
 		return l.d.client.Agent().ServiceRegisterOpts(service, api.ServiceRegisterOpts{Token: w.token}.WithContext(ctx))
 	})
 	if err == nil {
@@ -27,13 +27,22 @@ func (l *lease) put(ctx context.Context, service *api.AgentServiceRegistration) 
 	return err
 }
 
+// again registers what was registered last. The caller has the right to write.
+func (l *lease) again(ctx context.Context) error {
+	service := *l.written.service
+	if l.d.settings.EnableTagOverride {
+		l.takeTags(ctx, &service)
+	}
+	return l.put(ctx, &service)
+}
+
 // rewrite puts what was written last in the place of a write that was late.
 func (l *lease) rewrite(ctx context.Context) error {
 	if err := l.lock(ctx); err != nil { // an Update in flight may be what the entry lacks
 		return err
 	}
 	defer l.unlock()
-	entry, _, err := l.read(ctx, "")
+	entry, _, err := l.read(ctx)
 	if err != nil {
 		return err
 	}
@@ -44,7 +53,7 @@ func (l *lease) rewrite(ctx context.Context) error {
 	if !l.isOutdated(entry) || last == nil || last.Meta[metaOwner] != l.newest().String() || l.releasing.Load() {
 		return nil // what has not been written yet is its caller's to write
 	}
-	return l.put(ctx, last)
+	return l.again(ctx)
 }
 
 // lock gets the right to register the entry and to remove it.
@@ -87,12 +96,12 @@ func (l *lease) renew(ctx context.Context) error {
 	if l.written.service == nil || l.written.token == l.d.settings.token.now() || l.releasing.Load() {
 		return nil
 	}
-	entry, _, err := l.read(ctx, "")
+	entry, _, err := l.read(ctx)
 	if err != nil {
 		return err
 	}
 	if err := l.mine(entry); err != nil {
 		return err
 	}
-	return l.put(ctx, l.written.service)
+	return l.again(ctx)
 }

@@ -21,7 +21,9 @@ type settings struct {
 	location string // of the agent
 	token    *token
 	password string
-	meta     map[string]string // of Config.Meta
+	// anonymous says that there is no client certificate.
+	anonymous bool
+	meta      map[string]string // of Config.Meta
 }
 
 // resolve checks c and fills in the rest. It returns the settings, where the agents are, and what their clients have in
@@ -54,6 +56,7 @@ func resolve(c Config) (*settings, []address, *api.Config, error) {
 	} else if c.Token == "" {
 		s.token.value = env.Token
 	}
+	s.anonymous = conf.TLSConfig.CertFile == "" && len(conf.TLSConfig.CertPEM) == 0
 	s.meta, _ = parseMeta(c.Meta) // was checked
 	if conf.HttpAuth != nil {
 		s.password = conf.HttpAuth.Password
@@ -79,7 +82,7 @@ func connect(a address, common *api.Config, certs *certificates, dialer *net.Dia
 		end()
 		return nil, fmt.Errorf("%w: consul: %w", registry.ErrInvalid, err)
 	}
-	return &agent{location: a.location(), client: client, end: end, crowd: newCrowd(transport.CloseIdleConnections)}, nil
+	return &agent{location: a.location(), secure: a.scheme == "https", client: client, end: end, crowd: newCrowd(transport.CloseIdleConnections)}, nil
 }
 
 // checkSwitch refuses an environment variable that should be true or false and is neither.

@@ -47,6 +47,29 @@ func TestSidecar(t *testing.T) {
 	}
 }
 
+// A process that comes back without its sidecar leaves none behind.
+func TestSidecarOfAnEarlierConfiguration(t *testing.T) {
+	agent := testbed.StartConsul(t)
+	operator := operatorOf(t, agent)
+	in := registry.Instance{ID: "a", Service: "s", Address: "127.0.0.1:1", Weight: 1}
+	d, err := newDriver(Config{Address: agent.Addr(), Sidecar: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	if _, err := d.Announce(t.Context(), &in); err != nil { // and dies without a word
+		t.Fatal(err)
+	}
+	const sidecar = "s:a-sidecar-proxy"
+	if services, err := operator.Agent().Services(); err != nil || services[sidecar] == nil {
+		t.Fatalf("there is no sidecar to begin with: %v, %v", services, err)
+	}
+	register(t, open(t, Config{Address: agent.Addr()}), in)
+	if services, err := operator.Agent().Services(); err != nil || services[sidecar] != nil || services["s:a"] == nil {
+		t.Errorf("the agent has %v, %v", services, err)
+	}
+}
+
 func TestConnectNative(t *testing.T) {
 	agent := testbed.StartConsul(t)
 	mesh := watch(t, open(t, Config{Address: agent.Addr(), Connect: true}), registry.Query{Service: "s"})

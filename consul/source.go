@@ -94,7 +94,11 @@ func (s *source) fresh(ctx context.Context) ([]*registry.Instance, error) {
 	if index <= 1 {
 		// Not of Consul's: its own service is in the catalog from the first moment on. And where consul/api cannot read the
 		// index, it does not look whether the ACLs have cut the answer either.
-		return nil, s.d.unavailable(s.what(), fmt.Sprintf("an answer with index %d, which no catalog has", index))
+		why := fmt.Sprintf("an answer with index %d, which no catalog has", index)
+		if peer := s.d.settings.Peer; peer != "" {
+			why += fmt.Sprintf(", but one of a peer that does not exist, or exports nothing: %q", peer)
+		}
+		return nil, s.d.unavailable(s.what(), why)
 	}
 	s.index, s.confirmed = index, time.Now()
 	return set, nil
@@ -117,15 +121,16 @@ func (s *source) read(ctx context.Context, index uint64, stale bool) ([]*registr
 	if err := s.d.rate.wait(ctx); err != nil {
 		return nil, 0, err
 	}
-	at, err := s.d.agent.crowd.enter(ctx, index > 0)
+	errand := lookup
+	if index > 0 {
+		errand = watching
+	}
+	at, err := s.d.agent.crowd.enter(ctx, errand)
 	if err != nil {
 		return nil, 0, err
 	}
 	conf := s.d.settings
-	limit, wait := conf.Timeout, conf.Wait
-	if at.brief {
-		wait = min(wait, crowdWait)
-	}
+	limit, wait := conf.Timeout, at.wait(conf.Wait)
 	if index > 0 {
 		limit = waitLimit(wait)
 	}

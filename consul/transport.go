@@ -112,7 +112,7 @@ func (o once) RoundTrip(req *http.Request) (*http.Response, error) {
 	return resp, err
 }
 
-// oneByOne is a transport whose reads get their connections one after the other. Where there is none with room, net/http dials
+// oneByOne is a transport whose calls get their connections one after the other. Where there is none with room, net/http dials
 // once for each request that waits, and would do so a hundred times in a crowd, for the first of those connections to carry all.
 type oneByOne struct {
 	http.RoundTripper
