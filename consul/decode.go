@@ -13,7 +13,8 @@ import (
 	"github.com/rollcall-go/rollcall/registry"
 )
 
-// entry is what is needed of an entry of Consul's answer.
+// entry is what is needed of an entry of Consul's answer. That it is little is what makes a first answer cheap: encoding/json
+// checks the rest of an entry, and builds nothing of it.
 type entry struct {
 	Node struct {
 		Address string
@@ -29,8 +30,13 @@ type service struct {
 	Address         string
 	Port            int
 	Meta            map[string]string
-	TaggedAddresses taggedAddresses
+	TaggedAddresses map[string]taggedAddress
 	Weights         struct{ Passing, Warning int }
+}
+
+type taggedAddress struct {
+	Address string
+	Port    int
 }
 
 type check struct {
@@ -39,21 +45,19 @@ type check struct {
 }
 
 // decodeEntry decodes an entry as this package or somebody else wrote it.
-func decodeEntry(raw []byte) (*registry.Instance, error) { return new(entryDecoder).instance(raw) }
-
-func (d *entryDecoder) instance(raw []byte) (*registry.Instance, error) {
+func decodeEntry(raw []byte) (*registry.Instance, error) {
 	var e entry
-	if err := d.decode(raw, &e); err != nil {
+	if err := json.Unmarshal(raw, &e); err != nil {
 		return nil, err
 	}
-	if e.Service.Service == "" {
-		return nil, errors.New("it has no service")
-	}
-	return e.instance(), nil
+	return e.instance()
 }
 
-func (e *entry) instance() *registry.Instance {
+func (e *entry) instance() (*registry.Instance, error) {
 	s := &e.Service
+	if s.Service == "" {
+		return nil, errors.New("it has no service")
+	}
 	in := &registry.Instance{
 		ID:      s.ID,
 		Service: s.Service,
@@ -86,7 +90,7 @@ func (e *entry) instance() *registry.Instance {
 			in.Metadata = s.Meta
 		}
 		readForeign(in, s)
-		return in
+		return in, nil
 	}
 
 	in.ID, _, _ = strings.Cut(in.ID, "~")
@@ -101,7 +105,7 @@ func (e *entry) instance() *registry.Instance {
 	}
 	restore(in, s.Meta)
 	fromKratos(in, s)
-	return in
+	return in, nil
 }
 
 // restore puts back what did not fit. Parts that were tampered with are passed over: one bad entry is no reason to lose
