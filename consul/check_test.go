@@ -2,6 +2,8 @@ package consul
 
 import (
 	"errors"
+	"io"
+	"log"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -15,6 +17,7 @@ import (
 
 	"github.com/hashicorp/consul/api"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/health"
 	"google.golang.org/grpc/health/grpc_health_v1"
 
@@ -111,6 +114,51 @@ func TestChecksOfAnAgent(t *testing.T) {
 	}
 	v := watch(t, next, registry.Query{Service: "s"})
 	v.until("the instance", statusIs(registry.Passing))
+}
+
+// The agent speaks TLS to those that want it, and trusts a certificate that it cannot verify only where it is told to.
+func TestChecksOverTLS(t *testing.T) {
+	agent := testbed.StartConsul(t)
+	dir := t.TempDir()
+	cert, key := filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
+	newAuthority(t, dir, "ca").issue("server.test", cert, key)
+	secure, err := credentials.NewServerTLSFromFile(cert, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv, state := grpc.NewServer(grpc.Creds(secure)), health.NewServer()
+	grpc_health_v1.RegisterHealthServer(srv, state)
+	go srv.Serve(listener)
+	t.Cleanup(srv.Stop)
+	status := atomic.Int64{}
+	status.Store(http.StatusOK)
+	web := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(int(status.Load())) }))
+	web.Config.ErrorLog = log.New(io.Discard, "", 0)
+	t.Cleanup(web.Close)
+
+	in := registry.Instance{ID: "a", Service: "s", Address: listener.Addr().String(), Endpoints: map[string]string{"web": strings.TrimPrefix(web.URL, "https://")}}
+	conf := Config{Address: agent.Addr(), Checks: Checks{
+		Kinds: "grpc,http", Interval: time.Second, TLS: true, InsecureSkipVerify: true, GRPCService: "greeter", HTTPEndpoint: "web",
+	}}
+	w := watch(t, open(t, conf), registry.Query{Service: "s", AnyStatus: true})
+	register(t, open(t, conf), in)
+	w.until("that the server knows no such service", statusIs(registry.Critical))
+	state.SetServingStatus("greeter", grpc_health_v1.HealthCheckResponse_SERVING)
+	w.until("what gRPC says", statusIs(registry.Passing))
+	status.Store(http.StatusInternalServerError)
+	w.until("what HTTP says", statusIs(registry.Critical))
+	status.Store(http.StatusOK)
+	w.until("what HTTP says now", statusIs(registry.Passing))
+
+	conf.Checks.InsecureSkipVerify = false
+	in.Service = "strict"
+	v := watch(t, open(t, conf), registry.Query{Service: "strict", AnyStatus: true})
+	register(t, open(t, conf), in)
+	v.until("that the certificate is of nobody whom the agent trusts", statusIs(registry.Critical))
 }
 
 func TestHeartbeatsOnlyWithTTL(t *testing.T) {
