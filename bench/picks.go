@@ -5,11 +5,12 @@ import (
 	"bytes"
 	"fmt"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 )
 
-// picks runs the benchmark of every balancing policy, ours and grpc-go's, that stands in grpcx/internal/policytest.
+// picks runs the benchmark of every balancing policy, ours and grpc-go's, that stands in grpcx/internal/picks.
 func (b *bench) picks() error {
 	root, err := root()
 	if err != nil {
@@ -17,8 +18,8 @@ func (b *bench) picks() error {
 	}
 	for round := range b.Rounds {
 		b.say("picks, round %d of %d", round+1, b.Rounds)
-		c := exec.Command("go", "test", "-run", "^$", "-bench", "^BenchmarkPick$", "-benchmem", "-benchtime", b.PickTime, "./grpcx/internal/policytest")
-		c.Dir = root
+		c := exec.Command("go", "test", "-run", "^$", "-bench", "^BenchmarkPick$", "-benchmem", "-benchtime", b.PickTime)
+		c.Dir = filepath.Join(root, "grpcx", "internal", "picks") // a module of its own
 		text, err := c.CombinedOutput()
 		if err != nil {
 			return fmt.Errorf("%v: %w\n%s", c, err, text)

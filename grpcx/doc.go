@@ -24,7 +24,7 @@
 // A pick and the end of its call, with so many instances ready: nanoseconds, and allocations in brackets. Measured in one run
 // on two cores of an AMD EPYC, with grpc-go 1.85.0, by
 //
-//	go test -run '^$' -bench Pick ./grpcx/internal/policytest
+//	cd grpcx/internal/picks && go test -run '^$' -bench Pick
 //
 //	                              3      100     1,000
 //	pick_first                  2.0      2.3       2.0

@@ -239,7 +239,7 @@ func TestAPickAllocatesAtMostOnce(t *testing.T) {
 	}
 }
 
-// BenchmarkTimed measures a call whose time is taken: at high rates one in eight is, as in BenchmarkPick of policytest.
+// BenchmarkTimed measures a call whose time is taken: at high rates one in eight is, as in BenchmarkPick of picks.
 func BenchmarkTimed(b *testing.B) {
 	p := &picker{ready: []choice{{Picker: fixed{}, node: newNode()}, {Picker: fixed{}, node: newNode()}}, decay: defaultDecay}
 	info := balancer.PickInfo{FullMethodName: "/grpc.testing.TestService/UnaryCall"}

@@ -1,10 +1,12 @@
 package policytest
 
 import (
+	"cmp"
 	"context"
 	"slices"
 	"strconv"
 	"testing"
+	"time"
 
 	"google.golang.org/grpc/balancer"
 	"google.golang.org/grpc/metadata"
@@ -16,19 +18,34 @@ import (
 // HashHeader is the metadata that the benchmarked calls carry, for a policy that hashes it.
 const HashHeader = "k"
 
-// BenchmarkPick measures a pick and the end of its call, of the policy that is registered under name, with instances of
-// which all are ready but those at the addresses down. The calls are unary, and succeed.
-func BenchmarkPick(b *testing.B, name, config string, instances []registry.Instance, down ...string) {
-	c := settled(b, name, config, instances, down...)
+// Pick is a benchmark of picks by a policy that is registered, and of the ends of their calls, which are unary and succeed.
+type Pick struct {
+	Policy, Config string   // Config is JSON; "" is {}
+	Down           []string // the addresses that are not ready
+	Loads          []any    // what servers report with their calls, in turn; none where they do not
+}
+
+// learning is how long a policy that goes by reports is given to use the first ones.
+const learning = 300 * time.Millisecond
+
+// Run measures the picks among instances.
+func (p Pick) Run(b *testing.B, instances []registry.Instance) {
+	c := settled(b, p.Policy, cmp.Or(p.Config, "{}"), instances, p.Down...)
 	picker, info, done := c.State().Picker, call("value"), balancer.DoneInfo{BytesSent: true, BytesReceived: true}
+	calls := 0
 	one := func() error {
 		r, err := picker.Pick(info)
+		if len(p.Loads) > 0 {
+			done.ServerLoad = p.Loads[calls%len(p.Loads)]
+			calls++
+		}
 		if err == nil && r.Done != nil {
 			r.Done(done)
 		}
 		return err
 	}
-	for range 10_000 { // for what a policy learns from the first calls
+	began := time.Now()
+	for i := 0; i < 10_000 || len(p.Loads) > 0 && time.Since(began) < learning; i++ { // for what a policy learns from the first calls
 		if err := one(); err != nil {
 			b.Fatal(err)
 		}

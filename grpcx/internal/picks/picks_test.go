@@ -1,13 +1,17 @@
-package policytest_test
+// Package picks_test measures our balancing policies beside all of gRPC's. It is a module of its own, since one of those needs
+// more than importers of Rollcall are to get.
+package picks_test
 
 import (
 	"strconv"
 	"testing"
 
+	v3orcapb "github.com/cncf/xds/go/xds/data/orca/v3"
 	"google.golang.org/grpc/balancer/leastrequest"
 	"google.golang.org/grpc/balancer/pickfirst"
 	"google.golang.org/grpc/balancer/ringhash"
 	"google.golang.org/grpc/balancer/roundrobin"
+	"google.golang.org/grpc/balancer/weightedroundrobin"
 	_ "google.golang.org/grpc/interop/grpc_testing" // describes the method of the calls
 
 	"github.com/rollcall-go/rollcall/grpcx/internal/policytest"
@@ -19,25 +23,28 @@ import (
 
 // BenchmarkPick compares our pickers with gRPC's own. "far apart" and "spills" are the slower paths of ours.
 func BenchmarkPick(b *testing.B) {
+	var loads []any // of different servers, or all would have one weight
+	for i := range 7 {
+		loads = append(loads, &v3orcapb.OrcaLoadReport{RpsFractional: 100, ApplicationUtilization: float64(1+i) / 10})
+	}
 	for _, p := range []struct {
-		label, name, config string
-		instances           func(n int) []registry.Instance
-		down                []string
+		label     string
+		pick      policytest.Pick
+		instances func(n int) []registry.Instance
 	}{
-		{pickfirst.Name, pickfirst.Name, `{}`, policytest.Addresses, nil},
-		{roundrobin.Name, roundrobin.Name, `{}`, policytest.Addresses, nil},
-		{leastrequest.Name, leastrequest.Name, `{}`, policytest.Addresses, nil},
-		{ringhash.Name, ringhash.Name, `{"requestHashHeader":"` + policytest.HashHeader + `"}`, policytest.Addresses, nil},
-		{weighted.Name, weighted.Name, `{}`, weights(10), nil},
-		{weighted.Name + "/far apart", weighted.Name, `{}`, weights(65535), nil},
-		{zone.Name, zone.Name, `{"zone":"here"}`, zones, nil},
-		{zone.Name + "/spills", zone.Name, `{"zone":"here","threshold":1}`, zones, []string{policytest.Addresses(1)[0].Address}},
-		{p2c.Name, p2c.Name, `{}`, policytest.Addresses, nil},
+		{pickfirst.Name, policytest.Pick{Policy: pickfirst.Name}, policytest.Addresses},
+		{roundrobin.Name, policytest.Pick{Policy: roundrobin.Name}, policytest.Addresses},
+		{leastrequest.Name, policytest.Pick{Policy: leastrequest.Name}, policytest.Addresses},
+		{ringhash.Name, policytest.Pick{Policy: ringhash.Name, Config: `{"requestHashHeader":"` + policytest.HashHeader + `"}`}, policytest.Addresses},
+		{weightedroundrobin.Name, policytest.Pick{Policy: weightedroundrobin.Name, Config: `{"blackoutPeriod":"0s","weightUpdatePeriod":"0.1s"}`, Loads: loads}, policytest.Addresses},
+		{weighted.Name, policytest.Pick{Policy: weighted.Name}, weights(10)},
+		{weighted.Name + "/far apart", policytest.Pick{Policy: weighted.Name}, weights(65535)},
+		{zone.Name, policytest.Pick{Policy: zone.Name, Config: `{"zone":"here"}`}, zones},
+		{zone.Name + "/spills", policytest.Pick{Policy: zone.Name, Config: `{"zone":"here","threshold":1}`, Down: []string{policytest.Addresses(1)[0].Address}}, zones},
+		{p2c.Name, policytest.Pick{Policy: p2c.Name}, policytest.Addresses},
 	} {
 		for _, n := range []int{3, 100, 1000} {
-			b.Run(p.label+"/"+strconv.Itoa(n), func(b *testing.B) {
-				policytest.BenchmarkPick(b, p.name, p.config, p.instances(n), p.down...)
-			})
+			b.Run(p.label+"/"+strconv.Itoa(n), func(b *testing.B) { p.pick.Run(b, p.instances(n)) })
 		}
 	}
 }
