@@ -60,8 +60,8 @@ type builder struct {
 // Scheme implements [resolver.Builder].
 func (b *builder) Scheme() string { return cmp.Or(b.config.Scheme, Scheme) }
 
-// A channel whose instances change without end gets a state each spacing, or later where it has so many endpoints, after
-// a burst of them: a state costs round_robin about 1.5 µs for each endpoint, changed or not.
+// A channel whose instances change without end gets a state each spacing, or later where it has so many endpoints, and sooner
+// where it has few, after a burst of them: a state costs round_robin about 1.5 µs for each endpoint, changed or not.
 const (
 	burst              = 4
 	spacing            = 20 * time.Millisecond

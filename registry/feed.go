@@ -180,10 +180,12 @@ func (f *feed) run() {
 			if good.IsZero() {
 				good = time.Now()
 			}
-			if n, changed := f.publish(raw); changed {
-				f.r.save(f.query, n)
+			next := pace.NextInVain
+			if set, changed := f.publish(raw); changed {
+				f.r.save(f.query, set)
+				next = pace.Next
 			}
-			if !sleep(f.ctx, pace.Next(len(raw))) {
+			if !sleep(f.ctx, next(len(raw))) {
 				return
 			}
 		default:

@@ -11,6 +11,10 @@ type Pace struct {
 	last                 time.Time
 }
 
+// Small is the size below which a turn takes as much less than the whole spacing: it costs as much less, and a storm that ends
+// with few is over at once for those who follow it.
+const Small = 100
+
 // New returns a Pace that lets burst turns follow at once, and after that one each spacing, or perInstance times the size
 // where that is longer. What is waited for now is the first of the burst.
 func New(burst int, spacing, perInstance time.Duration) *Pace {
@@ -19,7 +23,14 @@ func New(burst int, spacing, perInstance time.Duration) *Pace {
 
 // Next counts a turn that dealt with n, and returns how long to wait before the one after it.
 func (p *Pace) Next(n int) time.Duration {
-	spacing := max(p.spacing, time.Duration(n)*p.perInstance)
+	return p.take(n, p.spacing*time.Duration(min(max(n, 1), Small))/Small)
+}
+
+// NextInVain is Next for a turn that was no use: whoever asks for it does so for no reason, and the size is none either.
+func (p *Pace) NextInVain(n int) time.Duration { return p.take(n, p.spacing) }
+
+func (p *Pace) take(n int, spacing time.Duration) time.Duration {
+	spacing = max(spacing, time.Duration(n)*p.perInstance, 1)
 	now := time.Now()
 	earned := min(float64(p.burst-1), p.tokens+float64(now.Sub(p.last))/float64(spacing))
 	p.tokens = max(-1, earned-1) // a caller that did not wait owes one spacing, not one for each time
