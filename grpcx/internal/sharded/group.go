@@ -12,7 +12,12 @@ import (
 type Group struct {
 	schedule *schedule.Schedule
 	pickers  []balancer.Picker
+	// order has the pickers in the order of the schedule, where that is a short cycle: one step less for each pick.
+	order []balancer.Picker
 }
+
+// longestOrder bounds what an order takes: 64 KiB.
+const longestOrder = 1 << 12
 
 // NewGroup returns the group of those that are ready among children. It is nil where none is.
 func NewGroup(children []Child) *Group {
@@ -25,7 +30,14 @@ func NewGroup(children []Child) *Group {
 	if len(pickers) == 0 {
 		return nil
 	}
-	return &Group{schedule: schedule.New(weights), pickers: pickers}
+	g := &Group{schedule: schedule.New(weights), pickers: pickers}
+	if n := g.schedule.Cycle(); n > 0 && n <= longestOrder {
+		g.order = make([]balancer.Picker, n)
+		for k := range g.order {
+			g.order[k] = pickers[g.schedule.At(uint32(k))]
+		}
+	}
+	return g
 }
 
 // Len returns the number of ready children in g, which may be nil.
@@ -51,5 +63,8 @@ func (p *picker) Pick(info balancer.PickInfo) (balancer.PickResult, error) {
 
 // Pick makes the turn-th pick.
 func (g *Group) Pick(turn uint32, info balancer.PickInfo) (balancer.PickResult, error) {
+	if n := uint32(len(g.order)); n > 0 {
+		return g.order[turn%n].Pick(info)
+	}
 	return g.pickers[g.schedule.At(turn)].Pick(info)
 }
