@@ -13,7 +13,7 @@ type scale struct {
 	Rounds      int // of every contender, one after another, in a changing order
 	Sizes       []int
 	Changes     int           // quiet: per round
-	Quiet       time.Duration // quiet: before each change
+	Quiet       time.Duration // quiet: before each change, at the least
 	Storm       int           // instances
 	SameService int           // crowd: watchers of one service
 	Services    int           // crowd: watchers of services of their own
@@ -25,9 +25,9 @@ type scale struct {
 }
 
 var (
-	full = scale{Rounds: 3, Sizes: []int{10, 1000, 5000}, Changes: 5, Quiet: time.Second, Storm: 2000, SameService: 1000, Services: 300,
-		Idle: 20 * time.Second, Outage: 30 * time.Second, Patience: 60 * time.Second, Calls: 5 * time.Second, PickTime: "0.3s"}
-	short = scale{Rounds: 1, Sizes: []int{10, 100}, Changes: 2, Quiet: 300 * time.Millisecond, Storm: 40, SameService: 30, Services: 10,
+	full = scale{Rounds: 3, Sizes: []int{10, 1000, 5000}, Changes: 4, Quiet: 250 * time.Millisecond, Storm: 2000, SameService: 1000, Services: 300,
+		Idle: 10 * time.Second, Outage: 30 * time.Second, Patience: 60 * time.Second, Calls: 5 * time.Second, PickTime: "0.3s"}
+	short = scale{Rounds: 1, Sizes: []int{10, 100}, Changes: 2, Quiet: 250 * time.Millisecond, Storm: 40, SameService: 30, Services: 10,
 		Idle: time.Second, Outage: 2 * time.Second, Patience: 8 * time.Second, Calls: time.Second, PickTime: "1ms"}
 )
 

@@ -6,9 +6,33 @@ import (
 	"fmt"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 )
+
+// likes are the policies whose picks do the same kind of work, the one of gRPC's that the others are compared with first. One
+// that weighs nothing is always quicker than one that does, and no measure of it.
+var likes = []struct {
+	kind     string
+	policies []string
+}{
+	{"in turn", []string{"round_robin", "random_subsetting_experimental", "rollcall_round_robin", "rollcall_zone", "rollcall_zone/spills"}},
+	{"by weight", []string{"weighted_round_robin", "rollcall_weighted", "rollcall_weighted/far_apart"}},
+	{"by load", []string{"least_request_experimental", "rollcall_p2c"}},
+	{"by hash", []string{"ring_hash_experimental"}},
+	{"the first", []string{"pick_first"}},
+}
+
+// likesOf returns what policy goes by, and whom it is compared with.
+func likesOf(policy string) (kind, floor string) {
+	for _, l := range likes {
+		if slices.Contains(l.policies, policy) {
+			return l.kind, l.policies[0]
+		}
+	}
+	return "otherwise", policy
+}
 
 // picks runs the benchmark of every balancing policy, ours and grpc-go's, that stands in grpcx/internal/picks.
 func (b *bench) picks() error {
@@ -53,6 +77,8 @@ func (b *bench) pick(line string) bool {
 	}
 	slash := strings.LastIndex(name, "/")
 	policy, endpoints := name[:slash], name[slash+1:]
+	kind, _ := likesOf(policy)
+	what := kind + ", " + endpoints + " endpoints"
 	for i := 3; i < len(fields); i += 2 {
 		v, err := strconv.ParseFloat(fields[i-1], 64)
 		if err != nil {
@@ -60,9 +86,9 @@ func (b *bench) pick(line string) bool {
 		}
 		switch fields[i] {
 		case "ns/op":
-			b.report.add(key{"picks", "", endpoints + " endpoints", "a pick", policy}, "ns", v)
+			b.report.add(key{"picks", "", what, "a pick", policy}, "ns", v)
 		case "allocs/op":
-			b.report.add(key{"picks", "", endpoints + " endpoints", "allocations", policy}, "", v)
+			b.report.add(key{"picks", "", what, "allocations", policy}, "", v)
 		}
 	}
 	return true

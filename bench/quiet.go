@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/rollcall-go/rollcall/bench/contender"
+	"github.com/rollcall-go/rollcall/registry"
 )
 
 // goZeroMost is how many addresses go-zero's resolver hands to gRPC at the most (its subset of 32).
@@ -56,7 +57,7 @@ func (b *bench) quietOnce(c contender.Contender, service string, n, round int, p
 	}
 	for i := range b.Changes {
 		in := instance(service, n+round*b.Changes+i)
-		time.Sleep(b.Quiet) // what paces itself in a storm is to be seen as it is without one
+		time.Sleep(b.pause(n)) // what paces itself in a storm is to be seen as it is without one
 		sinceEnd, sinceBegin, never, err := p.after(expectation{has: in.Address, len: -1}, b.Patience, func() error { return s.put(c.Form, in) })
 		if err != nil {
 			return err
@@ -70,12 +71,17 @@ func (b *bench) quietOnce(c contender.Contender, service string, n, round int, p
 			b.report.add(k, "ms", milliseconds(sinceBegin))
 			k.figure = figure
 		}
-		time.Sleep(b.Quiet)
+		time.Sleep(b.pause(n))
 		if _, _, _, err := p.after(expectation{hasnt: in.Address, len: -1}, b.Patience, func() error { return s.remove(c.Form, in) }); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// pause is how long nothing happens before a change among n: twice as long as Rollcall takes to read a set of n in a storm.
+func (b *bench) pause(n int) time.Duration {
+	return max(b.Quiet, 2*time.Duration(n)*registry.DefaultSpacingPerInstance)
 }
 
 func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }

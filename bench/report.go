@@ -64,7 +64,8 @@ func (m *measured) median() float64 {
 func floorOf(k key) string {
 	switch k.scenario {
 	case "picks":
-		return "round_robin"
+		_, floor := likesOf(k.contender)
+		return floor
 	case "calls":
 		if k.what == "three servers" && k.figure != "failed calls" {
 			return staticList

@@ -58,7 +58,7 @@ func TestPickLine(t *testing.T) {
 		t.Fatal("not understood")
 	}
 	for figure, want := range map[string]float64{"a pick": 9.25, "allocations": 3} {
-		m := b.report.of(key{"picks", "", "100 endpoints", figure, "rollcall_zone/spills"})
+		m := b.report.of(key{"picks", "", "in turn, 100 endpoints", figure, "rollcall_zone/spills"})
 		if len(m.samples) != 1 || m.samples[0] != want {
 			t.Errorf("%s: %v, want %v", figure, m.samples, want)
 		}

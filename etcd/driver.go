@@ -18,7 +18,7 @@ type driver struct {
 	conn     *grpc.ClientConn
 	kv       pb.KVClient
 	leases   pb.LeaseClient
-	watches  pb.WatchClient
+	streams  *streams
 	tokens   *tokens
 	silence  time.Duration // longSilence, but for tests
 
@@ -40,7 +40,7 @@ func driverOn(conn *grpc.ClientConn, s *settings) *driver {
 		conn:     conn,
 		kv:       pb.NewKVClient(conn),
 		leases:   pb.NewLeaseClient(conn),
-		watches:  pb.NewWatchClient(conn),
+		streams:  newStreams(pb.NewWatchClient(conn)),
 		tokens:   newTokens(pb.NewAuthClient(conn), s.Username, s.Password),
 		silence:  longSilence,
 	}
@@ -73,7 +73,11 @@ func (d *driver) Follow(q registry.Query) registry.Source {
 }
 
 // Close implements [registry.Driver].
-func (d *driver) Close() error { return d.conn.Close() }
+func (d *driver) Close() error {
+	err := d.conn.Close()
+	d.streams.wait()
+	return err
+}
 
 // call makes one call within the limit of a call that does not wait.
 func (d *driver) call(ctx context.Context, what string, f func(context.Context) error) error {

@@ -39,8 +39,8 @@ func (l *lease) leftover() leftover { return leftover{l.id, l.ttl, time.Now(), l
 // Keep implements [registry.Lease]. Renewals keep the lease, and a watch of the entry tells at once when it is gone or
 // another's. Both end with Keep: nothing renews a lease that nobody holds.
 func (l *lease) Keep(ctx context.Context) error {
-	both, cancel := context.WithCancel(ctx)
-	defer cancel()
+	both, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
 	ends := make(chan error, 2)
 	var work sync.WaitGroup
 	work.Go(func() { ends <- l.renewals(both) })
@@ -52,7 +52,7 @@ func (l *lease) Keep(ctx context.Context) error {
 	case <-ctx.Done():
 		err = ctx.Err()
 	}
-	cancel()
+	cancel(err)
 	work.Wait()
 	switch {
 	case isGone(err) && l.releasing.Load(), l.isReleased():
@@ -105,14 +105,20 @@ func (l *lease) guard(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer w.close()
-	defer context.AfterFunc(ctx, w.close)()
+	defer func() {
+		// Where it ends because the lease could not be renewed, the member may hang that the stream goes to.
+		if errors.Is(context.Cause(ctx), context.Canceled) {
+			w.close()
+		} else {
+			w.abandon()
+		}
+	}()
 	for {
-		changes, _, err := w.next(ctx)
+		b, err := w.next(ctx)
 		if err != nil {
 			return err
 		}
-		for _, e := range changes {
+		for _, e := range b.changes {
 			if e.Type == mvccpb.Event_DELETE {
 				// Somebody may have announced it since: then it is not to be announced over theirs.
 				if _, err := l.verify(ctx); err != nil {

@@ -23,7 +23,7 @@ type source struct {
 
 	set      []*registry.Instance // sorted by ID; what was returned is replaced and never changed
 	revision int64                // the newest known
-	reader   *reader              // nil where the next call starts afresh
+	watch    *watch               // nil where the next call starts afresh
 	found    []registry.Unreadable
 }
 
@@ -32,11 +32,18 @@ var _ registry.UnreadableReporter = (*source)(nil)
 // Next implements [registry.Source].
 func (s *source) Next(ctx context.Context) ([]*registry.Instance, error) {
 	next := s.changed
-	if s.reader == nil {
+	if s.watch == nil {
 		next = s.fresh
 	}
 	if err := next(ctx); err != nil {
-		s.stop()
+		if s.watch != nil {
+			if ctx.Err() != nil {
+				s.watch.close()
+			} else {
+				s.watch.abandon()
+			}
+			s.watch = nil
+		}
 		return nil, err
 	}
 	return s.set, nil
@@ -44,15 +51,11 @@ func (s *source) Next(ctx context.Context) ([]*registry.Instance, error) {
 
 // Close implements [registry.Source].
 func (s *source) Close() error {
-	s.stop()
-	return nil
-}
-
-func (s *source) stop() {
-	if s.reader != nil {
-		s.reader.close()
-		s.reader = nil
+	if s.watch != nil {
+		s.watch.close()
+		s.watch = nil
 	}
+	return nil
 }
 
 func (s *source) what() string { return "watch service " + s.service }
@@ -78,7 +81,7 @@ func (s *source) fresh(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.set, s.revision, s.reader = set, revision, startReader(w)
+	s.set, s.revision, s.watch = set, revision, w
 	return nil
 }
 
@@ -104,16 +107,15 @@ func (s *source) changed(ctx context.Context) error {
 			return err
 		}
 		s.apply(&edit, batch)
-		for more := true; more; { // what has come already makes one set
-			select {
-			case batch := <-s.reader.batches:
-				if batch.err != nil {
-					return batch.err
-				}
-				s.apply(&edit, batch)
-			default:
-				more = false
+		for { // what has come already makes one set
+			batch, more, err := s.watch.poll(ctx)
+			if err != nil {
+				return err
 			}
+			if !more {
+				break
+			}
+			s.apply(&edit, batch)
 		}
 		if edit.changed || len(s.found) > 0 { // what was found is told of at once, not beside a change that may be far off
 			s.set = edit.set
@@ -150,9 +152,7 @@ func (s *source) receive(ctx context.Context) (batch, error) {
 	case now < s.revision:
 		return batch{}, s.d.rolledBack(s.what(), s.revision, now)
 	}
-	if err := s.reader.watch.probe(); err != nil {
-		return batch{}, s.d.classify(ctx, s.what(), s.d.settings.Timeout, err)
-	}
+	s.watch.stream.probe()
 	b, ok, err = s.wait(ctx, s.d.settings.Timeout)
 	if !ok && err == nil {
 		err = s.d.unavailable(s.what(), "the watch hangs: it gave no sign of life when it was asked for one")
@@ -164,13 +164,17 @@ func (s *source) receive(ctx context.Context) (batch, error) {
 func (s *source) wait(ctx context.Context, limit time.Duration) (batch, bool, error) {
 	timer := time.NewTimer(limit)
 	defer timer.Stop()
-	select {
-	case b := <-s.reader.batches:
-		return b, true, b.err
-	case <-timer.C:
-		return batch{}, false, nil
-	case <-ctx.Done():
-		return batch{}, false, ctx.Err()
+	for {
+		if b, ok, err := s.watch.poll(ctx); ok || err != nil {
+			return b, ok, err
+		}
+		select {
+		case <-s.watch.ready:
+		case <-timer.C:
+			return batch{}, false, nil
+		case <-ctx.Done():
+			return batch{}, false, ctx.Err()
+		}
 	}
 }
 

@@ -260,12 +260,12 @@ func testForgottenChange(t *sourceTrial) {
 	}
 	t.wantNext("a")
 	s := t.source.(*source)
-	s.stop()
+	s.Close()
 	w, err := t.driver.watchFrom(within(t, patience), "watch", s.prefix, prefixEnd(s.prefix), got.Header.Revision-2)
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.reader = startReader(w)
+	s.watch = w
 	t.wantError(registry.ErrUnavailable)
 	t.wantNext("a")
 }
@@ -284,13 +284,13 @@ func testSilence(t *sourceTrial) {
 	t.driver.silence = 10 * time.Millisecond
 	t.put("user", "a")
 	t.wantNext("a")
-	before := t.source.(*source).reader
+	before := t.source.(*source).watch
 	ctx, cancel := context.WithTimeout(context.Background(), 500*time.Millisecond)
 	defer cancel()
 	if _, err := t.source.Next(ctx); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("got %v", err)
 	}
-	if before.watch.stream.Context().Err() == nil {
+	if before.stream.carrier.Context().Err() == nil {
 		t.Error("the watch that was given up still runs")
 	}
 	t.driver.silence = longSilence

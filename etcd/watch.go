@@ -2,6 +2,7 @@ package etcd
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -12,38 +13,45 @@ import (
 	"github.com/rollcall-go/rollcall/registry"
 )
 
-// watch is a stream of the changes of a key, or of all keys up to end. It is never resumed: where it breaks it is over, and
+// watch brings the changes of a key, or of all keys up to end. It is never resumed: where it breaks it is over, and
 // whoever wants to go on reads the state first. So it cannot go on at a store that lost its data meanwhile, which would
 // keep silent until it came to the revision that is waited for.
 type watch struct {
-	d      *driver
-	what   string
-	stream pb.Watch_WatchClient
-	cancel context.CancelFunc
-	start  int64
+	d     *driver
+	what  string
+	start int64
+
+	stream *stream // whose mu guards what follows
+	// etcd numbers a watch when it has created it.
+	created bool
+	number  int64
+	closed  bool
+	answers []*pb.WatchResponse // that nobody has asked for yet
+	err     error               // what follows them
+
+	ready   chan struct{}   // holds a token when there is something new
+	changes []*mvccpb.Event // of a revision that has not come whole yet; used by next alone
 }
 
-// watchFrom opens a watch of what happens from revision start on. ctx governs the opening alone; close ends the watch.
+// farBehind is how many answers may wait to be asked for. Whoever does not ask for so long is better off with a list.
+const farBehind = 1 << 16
+
+var errFarBehind = errors.New("there were more changes than anybody asked for")
+
+// batch is what a watch says at once: the changes of whole revisions, and the newest revision known. There may be none.
+type batch struct {
+	changes  []*mvccpb.Event
+	revision int64
+}
+
+// watchFrom begins a watch of what happens from revision start on. ctx governs the beginning alone; close ends the watch.
 func (d *driver) watchFrom(ctx context.Context, what, key, end string, start int64) (*watch, error) {
-	w := &watch{d: d, what: what, start: start}
-	err := d.call(ctx, what, func(ctx context.Context) (err error) {
-		w.stream, w.cancel, err = open(ctx, func(ctx context.Context) (pb.Watch_WatchClient, error) {
-			return d.watches.Watch(ctx)
-		})
-		if err != nil {
-			return err
-		}
-		create := &pb.WatchCreateRequest{Key: []byte(key), StartRevision: start, Fragment: true}
-		if end != "" {
-			create.RangeEnd = []byte(end)
-		}
-		err = w.stream.Send(&pb.WatchRequest{RequestUnion: &pb.WatchRequest_CreateRequest{CreateRequest: create}})
-		if err != nil {
-			w.cancel()
-		}
-		return err
-	})
-	if err != nil {
+	w := &watch{d: d, what: what, start: start, ready: make(chan struct{}, 1)}
+	create := &pb.WatchCreateRequest{Key: []byte(key), StartRevision: start, Fragment: true}
+	if end != "" {
+		create.RangeEnd = []byte(end)
+	}
+	if err := d.call(ctx, what, func(ctx context.Context) error { return d.streams.begin(ctx, w, create) }); err != nil {
 		return nil, err
 	}
 	return w, nil
@@ -65,20 +73,69 @@ func open[S any](ctx context.Context, f func(context.Context) (S, error)) (S, co
 	return stream, cancel, err
 }
 
-// next blocks until something has happened. It returns the changes of whole revisions, and the newest revision known; there
-// may be none. ctx is for the error alone: close is what ends it.
-func (w *watch) next(ctx context.Context) (changes []*mvccpb.Event, revision int64, err error) {
+// take keeps answer until somebody asks for it. stream.mu is held.
+func (w *watch) take(answer *pb.WatchResponse) {
+	switch {
+	case w.closed || w.err != nil:
+		return
+	case len(w.answers) == farBehind:
+		w.answers = nil
+		w.fail(errFarBehind)
+		return
+	}
+	w.answers = append(w.answers, answer)
+	w.tell()
+}
+
+// fail ends the watch. stream.mu is held.
+func (w *watch) fail(err error) {
+	if w.err == nil {
+		w.err = err
+	}
+	w.tell()
+}
+
+func (w *watch) tell() {
+	select {
+	case w.ready <- struct{}{}:
+	default:
+	}
+}
+
+// next blocks until something has happened, or ctx ends.
+func (w *watch) next(ctx context.Context) (batch, error) {
 	for {
-		answer, err := w.stream.Recv()
-		if err != nil {
-			return nil, 0, w.d.classify(ctx, w.what, w.d.settings.Timeout, err)
+		if b, ok, err := w.poll(ctx); ok || err != nil {
+			return b, err
 		}
+		select {
+		case <-w.ready:
+		case <-ctx.Done():
+			return batch{}, ctx.Err()
+		}
+	}
+}
+
+// poll returns what has happened, and reports false where that is nothing yet. ctx is for the error alone.
+func (w *watch) poll(ctx context.Context) (batch, bool, error) {
+	for {
+		w.stream.mu.Lock()
+		if len(w.answers) == 0 {
+			err := w.err
+			w.stream.mu.Unlock()
+			return batch{}, false, w.d.classify(ctx, w.what, w.d.settings.Timeout, err)
+		}
+		answer := w.answers[0]
+		w.answers = w.answers[1:]
+		w.stream.mu.Unlock()
 		if err := w.refused(answer); err != nil {
-			return nil, 0, err
+			return batch{}, false, err
 		}
-		changes = append(changes, answer.Events...)
+		w.changes = append(w.changes, answer.Events...)
 		if !answer.Fragment {
-			return changes, answer.Header.GetRevision(), nil
+			b := batch{w.changes, answer.Header.GetRevision()}
+			w.changes = nil
+			return b, true, nil
 		}
 	}
 }
@@ -106,13 +163,14 @@ func (w *watch) kindOf(reason string) error {
 	return registry.ErrUnavailable
 }
 
-// probe asks for a sign of life, which next then returns.
-func (w *watch) probe() error {
-	return w.stream.Send(&pb.WatchRequest{RequestUnion: &pb.WatchRequest_ProgressRequest{ProgressRequest: new(pb.WatchProgressRequest)}})
-}
+// close ends the watch. It does not block on the store.
+func (w *watch) close() { w.stream.remove(w) }
 
-// close ends the watch, and a next that runs.
-func (w *watch) close() { w.cancel() }
+// abandon is close for a watch that has failed: the next one is to go over another stream.
+func (w *watch) abandon() {
+	w.d.streams.forget(w.stream)
+	w.close()
+}
 
 // compacted is the failure of a watch whose next change etcd has forgotten.
 func (d *driver) compacted(what string, start, compact int64) error {

@@ -9,6 +9,7 @@ import (
 	v3orcapb "github.com/cncf/xds/go/xds/data/orca/v3"
 	"google.golang.org/grpc/balancer/leastrequest"
 	"google.golang.org/grpc/balancer/pickfirst"
+	"google.golang.org/grpc/balancer/randomsubsetting"
 	"google.golang.org/grpc/balancer/ringhash"
 	"google.golang.org/grpc/balancer/roundrobin"
 	"google.golang.org/grpc/balancer/weightedroundrobin"
@@ -32,8 +33,10 @@ func BenchmarkPick(b *testing.B) {
 		pick      policytest.Pick
 		instances func(n int) []registry.Instance
 	}{
-		{pickfirst.Name, policytest.Pick{Policy: pickfirst.Name}, policytest.Addresses},
+		{pickfirst.Name, policytest.Pick{Policy: pickfirst.Name, Connects: 1}, policytest.Addresses},
 		{roundrobin.Name, policytest.Pick{Policy: roundrobin.Name}, policytest.Addresses},
+		{"rollcall_round_robin", policytest.Pick{Policy: "rollcall_round_robin"}, policytest.Addresses},
+		{randomsubsetting.Name, policytest.Pick{Policy: randomsubsetting.Name, Config: `{"subsetSize":20,"childPolicy":[{"round_robin":{}}]}`, Connects: 20}, policytest.Addresses},
 		{leastrequest.Name, policytest.Pick{Policy: leastrequest.Name}, policytest.Addresses},
 		{ringhash.Name, policytest.Pick{Policy: ringhash.Name, Config: `{"requestHashHeader":"` + policytest.HashHeader + `"}`}, policytest.Addresses},
 		{weightedroundrobin.Name, policytest.Pick{Policy: weightedroundrobin.Name, Config: `{"blackoutPeriod":"0s","weightUpdatePeriod":"0.1s"}`, Loads: loads}, policytest.Addresses},

@@ -23,6 +23,7 @@ type Pick struct {
 	Policy, Config string   // Config is JSON; "" is {}
 	Down           []string // the addresses that are not ready
 	Loads          []any    // what servers report with their calls, in turn; none where they do not
+	Connects       int      // how many it connects to at the most; 0 is all that are not down
 }
 
 // learning is how long a policy that goes by reports is given to use the first ones.
@@ -30,7 +31,7 @@ const learning = 300 * time.Millisecond
 
 // Run measures the picks among instances.
 func (p Pick) Run(b *testing.B, instances []registry.Instance) {
-	c := settled(b, p.Policy, cmp.Or(p.Config, "{}"), instances, p.Down...)
+	c := settled(b, p.Policy, cmp.Or(p.Config, "{}"), instances, p.Connects, p.Down...)
 	picker, info, done := c.State().Picker, call("value"), balancer.DoneInfo{BytesSent: true, BytesReceived: true}
 	calls := 0
 	one := func() error {
@@ -60,7 +61,7 @@ func (p Pick) Run(b *testing.B, instances []registry.Instance) {
 
 // BenchmarkUpdate measures what it costs the policy that one of the instances changes its weight.
 func BenchmarkUpdate(b *testing.B, name, config string, instances []registry.Instance) {
-	c := settled(b, name, config, instances)
+	c := settled(b, name, config, instances, 0)
 	changed := slices.Clone(instances)
 	changed[0].Weight++
 	sets := [][]resolver.Endpoint{Endpoints(b, changed...), Endpoints(b, instances...)}
@@ -72,8 +73,8 @@ func BenchmarkUpdate(b *testing.B, name, config string, instances []registry.Ins
 	}
 }
 
-// settled returns a channel that is connected to all of the instances that are not down.
-func settled(b *testing.B, name, config string, instances []registry.Instance, down ...string) *Channel {
+// settled returns a channel that is connected to all of the instances that are not down, or to most of them, where that is above 0.
+func settled(b *testing.B, name, config string, instances []registry.Instance, most int, down ...string) *Channel {
 	c := New(b, name, config)
 	for _, a := range down {
 		c.Down(a)
@@ -82,8 +83,8 @@ func settled(b *testing.B, name, config string, instances []registry.Instance, d
 		b.Fatal(err)
 	}
 	want := len(instances) - len(down)
-	if name == "pick_first" {
-		want = 1
+	if most > 0 {
+		want = min(want, most)
 	}
 	for i := 0; len(c.Ready()) < want; i++ { // ring_hash connects to whom it picks
 		c.Turn()
