@@ -36,8 +36,8 @@ type Contender struct {
 
 // All are the contenders, the floor of a backend first, then ours.
 var All = []Contender{
-	bareConsul, rollcallConsul, goKitConsul, grpcConsulResolver,
-	bareEtcd, rollcallEtcd, goKitEtcd, etcdNaming, goZero,
+	bareConsul, rollcallConsul, goKitConsul, grpcConsulResolver, goMicroConsul,
+	bareEtcd, rollcallEtcd, goKitEtcd, etcdNaming, goZero, goMicroEtcd,
 }
 
 // Of returns those of one backend.

@@ -3,6 +3,7 @@ package contender
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net"
 	"strconv"
 )
@@ -17,12 +18,16 @@ const (
 	Naming   Form = "naming"   // that of etcd's own naming, which the bare watch reads too
 	GoKit    Form = "gokit"    // the bare address, under any key
 	GoZero   Form = "gozero"   // the bare address, under a number
+	GoMicro  Form = "gomicro"  // the JSON of a service with one node
 )
 
 // Prefix begins the keys of a service in etcd.
 func (f Form) Prefix(service string) string {
-	if f == Rollcall {
+	switch f {
+	case Rollcall:
 		return "/rollcall/" + service + "/"
+	case GoMicro:
+		return "/micro/registry/" + service + "/"
 	}
 	return "bench-" + string(f) + "/" + service + "/"
 }
@@ -61,6 +66,11 @@ func (in Instance) KeyValue(f Form) (key, value string) {
 		return key, in.Address
 	case GoZero:
 		return f.Prefix(in.Service) + strconv.Itoa(7587862094230000000+in.Number), in.Address
+	case GoMicro:
+		data := maps.Clone(Metadata)
+		data["zone"] = Zone
+		node := map[string]any{"id": in.ID(), "address": in.Address, "metadata": data}
+		v = map[string]any{"name": in.Service, "version": Version, "metadata": nil, "endpoints": nil, "nodes": []any{node}}
 	case Naming:
 		data := map[string]string{"version": Version, "zone": Zone}
 		for k, m := range Metadata {

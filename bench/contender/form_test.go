@@ -3,9 +3,13 @@ package contender
 import (
 	"context"
 	"encoding/json"
+	"maps"
+	"reflect"
 	"testing"
 	"time"
 
+	microetcd "github.com/go-micro/plugins/v4/registry/etcd"
+	microregistry "go-micro.dev/v4/registry"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/rollcall-go/rollcall/internal/testbed"
@@ -27,23 +31,56 @@ func TestRollcallForm(t *testing.T) {
 	if _, err := r.Register(ctx, own); err != nil {
 		t.Fatal(err)
 	}
-	c, err := clientv3.New(clientv3.Config{Endpoints: []string{server.Addr()}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
 	key, value := in.KeyValue(Rollcall)
-	got, err := c.Get(ctx, key)
-	if err != nil || len(got.Kvs) != 1 {
-		t.Fatalf("%s: %v, %v", key, got, err)
-	}
+	stands := valueAt(t, server, key)
 	theirs, ours := new(registry.Instance), new(registry.Instance)
-	for text, to := range map[string]*registry.Instance{string(got.Kvs[0].Value): theirs, value: ours} {
+	for text, to := range map[string]*registry.Instance{stands: theirs, value: ours} {
 		if err := json.Unmarshal([]byte(text), to); err != nil {
 			t.Fatal(err)
 		}
 	}
 	if !theirs.Equal(ours) {
-		t.Errorf("Rollcall writes %s, and the bench %s", got.Kvs[0].Value, value)
+		t.Errorf("Rollcall writes %s, and the bench %s", stands, value)
 	}
+}
+
+// What the bench writes for go-micro is what go-micro writes.
+func TestGoMicroForm(t *testing.T) {
+	server := testbed.StartEtcd(t)
+	r := microetcd.NewRegistry(microregistry.Addrs(server.Addr()))
+	in := Instance{Number: 7, Service: "s", Address: "10.0.0.7:9000"}
+	data := maps.Clone(Metadata)
+	data["zone"] = Zone
+	own := &microregistry.Service{Name: "s", Version: Version, Nodes: []*microregistry.Node{{Id: in.ID(), Address: in.Address, Metadata: data}}}
+	if err := r.Register(own, microregistry.RegisterTTL(time.Minute)); err != nil {
+		t.Fatal(err)
+	}
+	key, value := in.KeyValue(GoMicro)
+	stands := valueAt(t, server, key)
+	var theirs, ours any
+	for text, to := range map[string]*any{stands: &theirs, value: &ours} {
+		if err := json.Unmarshal([]byte(text), to); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if !reflect.DeepEqual(theirs, ours) {
+		t.Errorf("go-micro writes %s, and the bench %s", stands, value)
+	}
+}
+
+// valueAt is what stands at a key.
+func valueAt(t *testing.T, server *testbed.Etcd, key string) string {
+	t.Helper()
+	c, err := clientv3.New(clientv3.Config{Endpoints: []string{server.Addr()}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	ctx, end := context.WithTimeout(t.Context(), time.Minute)
+	defer end()
+	got, err := c.Get(ctx, key)
+	if err != nil || len(got.Kvs) != 1 {
+		t.Fatalf("%s: %v, %v", key, got, err)
+	}
+	return string(got.Kvs[0].Value)
 }
