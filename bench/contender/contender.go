@@ -36,7 +36,7 @@ type Contender struct {
 
 // All are the contenders, the floor of a backend first, then ours.
 var All = []Contender{
-	bareConsul, rollcallConsul, goKitConsul, grpcConsulResolver, goMicroConsul,
+	bareConsul, rollcallConsul, goKitConsul, grpcConsulResolver, goMicroConsul, kitexConsul,
 	bareEtcd, rollcallEtcd, goKitEtcd, etcdNaming, goZero, goMicroEtcd,
 }
 
