@@ -38,7 +38,7 @@ type ask struct {
 // answer is what it says.
 type answer struct {
 	Error string        `json:",omitempty"`
-	At    time.Time     // await: when the set was first as expected
+	At    time.Time     // await: when the set was first as expected, or when the last one came, where that is as expected
 	Never bool          // await: it was not within Limit
 	CPU   time.Duration // usage: of the process, since it began
 	RSS   int64         // usage: bytes that the process occupies
@@ -56,11 +56,26 @@ type answer struct {
 type watched struct {
 	mu          sync.Mutex
 	sets, empty int
-	first, size int
-	last        time.Time
+	first       int
+	last        time.Time     // when the last one came
+	set         contender.Set // the last one
 	has, hasnt  string
 	length      int
 	satisfied   chan time.Time // nil where nothing is expected
+}
+
+// expected reports whether the last set is as expected. w.mu is held.
+func (w *watched) expected() bool {
+	s := w.set
+	return (w.length < 0 || s.Len == w.length) && (w.has == "" || s.Has(w.has)) && (w.hasnt == "" || !s.Has(w.hasnt))
+}
+
+// settled returns when the last set came, where that is as expected: who asks now and then may have missed all that happened, and
+// was right throughout.
+func (w *watched) settled() (time.Time, bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.last, !w.last.IsZero() && w.expected()
 }
 
 // watcher returns the function that takes the sets of one watcher.
@@ -71,14 +86,14 @@ func (w *watched) watcher() func(contender.Set) {
 		w.mu.Lock()
 		defer w.mu.Unlock()
 		w.sets++
-		w.last, w.size = now, s.Len
+		w.last, w.set = now, s
 		if s.Len == 0 {
 			w.empty++
 		} else if !seen {
 			seen = true
 			w.first++
 		}
-		if w.satisfied != nil && (w.length < 0 || s.Len == w.length) && (w.has == "" || s.Has(w.has)) && (w.hasnt == "" || !s.Has(w.hasnt)) {
+		if w.satisfied != nil && w.expected() {
 			w.satisfied <- now
 			w.satisfied = nil
 		}
@@ -124,7 +139,11 @@ func serveChild(in io.Reader, out io.Writer) {
 			select {
 			case a.At = <-waiting:
 			case <-time.After(q.Limit):
-				a.Never = true
+				if at, ok := state.settled(); ok {
+					a.At = at
+				} else {
+					a.Never = true
+				}
 			}
 		case "mark":
 			state.mu.Lock()
@@ -138,7 +157,7 @@ func serveChild(in io.Reader, out io.Writer) {
 			a.Heap = m.HeapAlloc
 			state.mu.Lock()
 			defer state.mu.Unlock()
-			a.Sets, a.Empty, a.First, a.Last, a.Size = state.sets, state.empty, state.first, state.last, state.size
+			a.Sets, a.Empty, a.First, a.Last, a.Size = state.sets, state.empty, state.first, state.last, state.set.Len
 		case "calls":
 			a.Calls, err = makeCalls(conf, address, q)
 		default:

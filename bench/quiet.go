@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"time"
 
 	"github.com/rollcall-go/rollcall/bench/contender"
@@ -57,7 +58,7 @@ func (b *bench) quietOnce(c contender.Contender, service string, n, round int, p
 	}
 	for i := range b.Changes {
 		in := instance(service, n+round*b.Changes+i)
-		time.Sleep(b.pause(n)) // what paces itself in a storm is to be seen as it is without one
+		time.Sleep(b.pause(c, n)) // what paces itself in a storm is to be seen as it is without one
 		sinceEnd, sinceBegin, never, err := p.after(expectation{has: in.Address, len: -1}, b.Patience, func() error { return s.put(c.Form, in) })
 		if err != nil {
 			return err
@@ -71,7 +72,7 @@ func (b *bench) quietOnce(c contender.Contender, service string, n, round int, p
 			b.report.add(k, "ms", milliseconds(sinceBegin))
 			k.figure = figure
 		}
-		time.Sleep(b.pause(n))
+		time.Sleep(b.pause(c, n))
 		if _, _, _, err := p.after(expectation{hasnt: in.Address, len: -1}, b.Patience, func() error { return s.remove(c.Form, in) }); err != nil {
 			return err
 		}
@@ -79,9 +80,11 @@ func (b *bench) quietOnce(c contender.Contender, service string, n, round int, p
 	return nil
 }
 
-// pause is how long nothing happens before a change among n: twice as long as Rollcall takes to read a set of n in a storm.
-func (b *bench) pause(n int) time.Duration {
-	return max(b.Quiet, 2*time.Duration(n)*registry.DefaultSpacingPerInstance)
+// pause is how long nothing happens before a change among n that c follows: twice as long as Rollcall takes to read a set of n in
+// a storm, and for who asks now and then a part of that time more, or each change would come just after it has asked.
+func (b *bench) pause(c contender.Contender, n int) time.Duration {
+	least := max(b.Quiet, 2*time.Duration(n)*registry.DefaultSpacingPerInstance)
+	return least + rand.N(c.Asks+1)
 }
 
 func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }

@@ -137,23 +137,16 @@ func (s *etcdStore) remove(f contender.Form, list ...contender.Instance) error {
 	})
 }
 
+// write makes a revision for each instance, as services do, each of which writes itself.
 func (s *etcdStore) write(list []contender.Instance, op func(contender.Instance) clientv3.Op) error {
-	const most = 100 // operations that a transaction takes, by default 128
-	for len(list) > 0 {
-		n := min(most, len(list))
-		ops := make([]clientv3.Op, n)
-		for i, in := range list[:n] {
-			ops[i] = op(in)
-		}
-		list = list[n:]
+	return sideBySide(list, func(in contender.Instance) error {
 		ctx, end := context.WithTimeout(context.Background(), 30*time.Second)
-		_, err := s.client.Txn(ctx).Then(ops...).Commit()
-		end()
-		if err != nil {
+		defer end()
+		if _, err := s.client.Do(ctx, op(in)); err != nil {
 			return fmt.Errorf("etcd: %w", err)
 		}
-	}
-	return nil
+		return nil
+	})
 }
 
 // compact throws the history away, up to now.

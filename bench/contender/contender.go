@@ -2,6 +2,8 @@
 package contender
 
 import (
+	"time"
+
 	"google.golang.org/grpc"
 )
 
@@ -27,6 +29,8 @@ type Contender struct {
 	Floor   bool   // no library: the least that can be done by hand
 	Ours    bool
 	Form    Form // in which the instances stand in the registry
+	// Asks is how often it asks, where it is not told. 0 is that it is told.
+	Asks time.Duration
 
 	// Open returns a client of the registry at address. Nil where the contender is for gRPC alone.
 	Open func(address string) (Client, error)

@@ -15,7 +15,7 @@ import (
 )
 
 // kitex asks anew every 5 s: its resolver for Consul has no watch.
-var kitexConsul = Contender{Name: "kitex", Backend: "consul", Module: "github.com/kitex-contrib/registry-consul", Form: Agent, Open: openKitex}
+var kitexConsul = Contender{Name: "kitex", Backend: "consul", Module: "github.com/kitex-contrib/registry-consul", Form: Agent, Asks: 5 * time.Second, Open: openKitex}
 
 // kitexClient follows as the clients of kitex do. Each has a hook on the balancers of its kind, which are one for the process,
 // and a call keeps the balancer of its service.
