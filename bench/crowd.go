@@ -56,6 +56,10 @@ func (b *bench) crowdOnce(c contender.Contender, of string, watchers int, servic
 		k.figure = name
 		b.report.add(k, unit, value)
 	}
+	bare, err := p.ask(ask{Do: "usage"})
+	if err != nil {
+		return err
+	}
 	began := time.Now()
 	for i := range watchers {
 		if _, err := p.ask(ask{Do: "watch", Service: service(i)}); err != nil {
@@ -87,8 +91,11 @@ func (b *bench) crowdOnce(c contender.Contender, of string, watchers int, servic
 	}
 	idle := p.proxy.counts().since(traffic)
 	figure("open connections", "", float64(idle.open))
-	figure("goroutines", "", float64(then.Goros))
-	figure("heap", "MB", float64(then.Heap)/1e6)
+	// Who serves fewer watchers has no smaller figure for it.
+	if then.First > 0 {
+		figure("goroutines a watcher", "", float64(then.Goros-bare.Goros)/float64(then.First))
+		figure("heap a watcher", "kB", (float64(then.Heap)-float64(bare.Heap))/1e3/float64(then.First))
+	}
 	figure("resident memory", "MB", float64(then.RSS)/1e6)
 	figure("requests a second when idle", "", float64(idle.requests)/b.Idle.Seconds())
 	figure("CPU when idle", "ms a second", milliseconds(then.CPU-now.CPU)/b.Idle.Seconds())

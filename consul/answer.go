@@ -25,6 +25,26 @@ type element struct {
 	in  *registry.Instance
 }
 
+// small is the size below which a body is kept in no more memory than it needs, and none for the next one: of many watches
+// of small services that is most of what they hold.
+const small = 64 << 10
+
+// trimmed is body in no more memory than it needs, where that is worth it.
+func trimmed(body []byte) []byte {
+	if len(body) >= small || cap(body) == len(body) {
+		return body
+	}
+	return bytes.Clone(body)
+}
+
+// reusable is body as memory for another, or nil.
+func reusable(body []byte) []byte {
+	if cap(body) < small {
+		return nil
+	}
+	return body
+}
+
 // window is how far ahead an element is looked for that is not where the last one was: so many may have been removed
 // in one place at once before the rest is decoded anew.
 const window = 64
@@ -33,19 +53,20 @@ const window = 64
 // its instance. After an error the last answer is still the one before.
 func (a *lastAnswer) update(body []byte) ([]*registry.Instance, error) {
 	if a.set != nil && bytes.Equal(body, a.body) {
-		a.spare = body
+		a.spare = reusable(body)
 		return a.set, nil
 	}
+	body = trimmed(body)
 	elements, err := a.decode(body)
 	if err != nil {
-		a.spare = body
+		a.spare = reusable(body)
 		return nil, err
 	}
 	set := make([]*registry.Instance, len(elements))
 	for i, e := range elements {
 		set[i] = e.in
 	}
-	a.spare, a.body, a.elements, a.set = a.body, body, elements, set
+	a.spare, a.body, a.elements, a.set = reusable(a.body), body, elements, set
 	return set, nil
 }
 

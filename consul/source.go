@@ -159,14 +159,14 @@ func (s *source) read(ctx context.Context, index uint64, stale bool) ([]*registr
 	// Whoever answers at once what is known already has not waited, and is not to be asked the same again.
 	s.brief = at.brief && time.Since(began) >= wait
 	if err != nil {
-		s.last.spare = got.body
+		s.last.spare = reusable(got.body)
 		return nil, 0, err
 	}
 	if got.header.Get("X-Consul-Results-Filtered-By-ACLs") == "true" {
 		return nil, 0, s.d.filtered(s.what())
 	}
 	if stale && tooOld(got.header, conf.MaxStale) {
-		s.last.spare = got.body
+		s.last.spare = reusable(got.body)
 		return s.read(ctx, 0, false)
 	}
 	set, err := s.last.update(got.body)
