@@ -55,7 +55,7 @@ const (
 	probeLimit = 3 * time.Second
 )
 
-var errHangs = errors.New("the agent accepts calls and answers none")
+const errHangs = ours("the agent accepts calls and answers none")
 
 func newAgents(all []*agent) *agents {
 	p := &agents{all: all}

@@ -33,6 +33,10 @@ type capturing struct{ http.RoundTripper }
 // RoundTrip implements [http.RoundTripper].
 func (t capturing) RoundTrip(req *http.Request) (*http.Response, error) {
 	resp, err := t.RoundTripper.RoundTrip(req)
+	if err == nil && isPage(resp) {
+		resp.Body.Close()
+		return nil, errPage
+	}
 	c, _ := req.Context().Value(captureKey{}).(*capture)
 	if err != nil || c == nil {
 		return resp, err
@@ -48,6 +52,14 @@ func (t capturing) RoundTrip(req *http.Request) (*http.Response, error) {
 	c.header = resp.Header
 	resp.Body = io.NopCloser(strings.NewReader("[]"))
 	return resp, nil
+}
+
+const errPage = ours("the answer is a web page: what is at the address, or before it, is not Consul")
+
+// isPage reports whether a success is one of a proxy, such as a page to sign in on. That of a write has nothing else to be
+// known by, since nobody reads its body.
+func isPage(resp *http.Response) bool {
+	return resp.StatusCode == http.StatusOK && strings.HasPrefix(resp.Header.Get("Content-Type"), "text/html")
 }
 
 // readAll is io.ReadAll into a buffer that is there already.

@@ -61,7 +61,7 @@
 //	Options.CacheDir       cache-dir          (none)                   none            folder
 //	Options.Linger         linger             (none)                   30s             duration
 //
-// The other Options have no URL parameter. Durations are written as in Go, such as 90s; in a JSON file they are
+// A redirect is not followed: it would take the token to another host. The other Options have no URL parameter. Durations are written as in Go, such as 90s; in a JSON file they are
 // nanoseconds. Namespace and partition are passed on, and refused with the server's words by a Consul that has neither.
 //
 // # Several agents

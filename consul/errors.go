@@ -29,6 +29,11 @@ type callError struct {
 func (e *callError) Error() string { return e.kind.Error() + ": " + e.text }
 func (e *callError) Unwrap() error { return e.kind }
 
+// ours is a failure that this package has found itself, of whose cause there is nothing to guess.
+type ours string
+
+func (o ours) Error() string { return string(o) }
+
 // isGone reports whether err is Consul's answer that it does not have what was asked for.
 func isGone(err error) bool {
 	var e *callError
@@ -52,6 +57,7 @@ func (d *driver) classify(ctx context.Context, what string, limit time.Duration,
 	}
 	e := &callError{kind: registry.ErrUnavailable, text: err.Error()}
 	var status api.StatusError
+	var own ours
 	var u *url.Error
 	var op *net.OpError
 	e.unreached = errors.As(err, &op) && op.Op == "dial"
@@ -76,6 +82,8 @@ func (d *driver) classify(ctx context.Context, what string, limit time.Duration,
 	case errors.Is(err, context.DeadlineExceeded):
 		e.late = true
 		e.text = fmt.Sprintf("no answer within %v", limit)
+	case errors.As(err, &own):
+		e.text = own.Error()
 	case errors.As(err, &u):
 		// Without the URL, which says nothing more than what and where do.
 		e.text = u.Err.Error()
@@ -87,10 +95,11 @@ func (d *driver) classify(ctx context.Context, what string, limit time.Duration,
 			e.text += " (the agent may want a client certificate, and TLS.CertFile is not set)"
 		}
 	}
+	e.text = d.settings.scrub(e.text) // before a cut that would leave the first half of a secret
 	if len(e.text) > maxWords {
 		e.text = strings.ToValidUTF8(e.text[:maxWords], "") + "…"
 	}
-	e.text = d.settings.scrub(fmt.Sprintf("consul at %s: %s: %s", d.settings.location, what, e.text))
+	e.text = fmt.Sprintf("consul at %s: %s: %s", d.settings.location, what, e.text)
 	return e
 }
 

@@ -76,7 +76,7 @@ func connect(a address, common *api.Config, certs *certificates, dialer *net.Dia
 	if a.scheme == "https" {
 		carrier = oneByOne{carrier, make(chan struct{}, 1)}
 	}
-	conf.HttpClient = &http.Client{Transport: capturing{carrier}}
+	conf.HttpClient = &http.Client{Transport: capturing{carrier}, CheckRedirect: stayHere}
 	client, err := api.NewClient(&conf)
 	if err != nil {
 		end()

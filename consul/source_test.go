@@ -145,7 +145,7 @@ func TestAnswersThatSayNothing(t *testing.T) {
 		{"dropped connection", []answer{{drop: true}, set("4", "a")}, []string{"connection broke", "a"}, []string{"10", ""}},
 		{"half a body", []answer{{index: "11", body: `[{"Node":{}`}, set("12", "a")}, []string{"not a JSON array", "a"}, []string{"10", ""}},
 		{"no body", []answer{{index: "11"}, set("12", "a")}, []string{"not a JSON array", "a"}, []string{"10", ""}},
-		{"malformed", []answer{{index: "11", body: `<html>`}, set("12", "a")}, []string{"not a JSON array", "a"}, []string{"10", ""}},
+		{"malformed", []answer{{index: "11", body: `oops`}, set("12", "a")}, []string{"not a JSON array", "a"}, []string{"10", ""}},
 		{"null", []answer{{index: "11", body: `null`}, set("12", "a")}, []string{"not a JSON array", "a"}, []string{"10", ""}},
 		{"null entry", []answer{{index: "11", body: `[null]`}, set("12", "a")}, []string{"it has no service", "a"}, []string{"10", ""}},
 		{"entry without service", []answer{{index: "11", body: `[{"Node":{}}]`}, set("12", "a")}, []string{"it has no service", "a"}, []string{"10", ""}},

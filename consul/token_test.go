@@ -142,7 +142,17 @@ func TestRegistrationsMoveToTheNewToken(t *testing.T) {
 	}
 }
 
-// An error that follows the rotation tells neither token.
+// What is quoted of an answer is cut, and must not be cut within a token that a proxy repeats.
+func TestNoHalfOfATokenIsQuoted(t *testing.T) {
+	secret := strings.Repeat("s3cret", 6)
+	for n := maxWords - 2*len(secret); n <= maxWords; n++ {
+		src, _ := scripted(t, Config{Token: secret}, registry.Query{}, answer{status: http.StatusBadGateway, body: strings.Repeat("x", n) + secret})
+		if got := next(t, src); strings.Contains(got, "s3") {
+			t.Fatalf("after %d bytes the error is %s", n, got)
+		}
+	}
+}
+
 func TestNoTokenOfAFileIsPrinted(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "token")
 	writeFile(t, file, "s3cret")

@@ -2,7 +2,7 @@ package consul
 
 import (
 	"context"
-	"errors"
+	"fmt"
 	"net"
 	"net/http"
 	"net/http/httptrace"
@@ -87,7 +87,7 @@ func (m *mortal) Close() error {
 // which may be a server that lost its data and will not have that index for hours.
 type once struct{ *http.Transport }
 
-var errBroken = errors.New("the connection broke while the call was waiting for an answer")
+const errBroken = ours("the connection broke while the call was waiting for an answer")
 
 // RoundTrip implements [http.RoundTripper].
 func (o once) RoundTrip(req *http.Request) (*http.Response, error) {
@@ -110,6 +110,12 @@ func (o once) RoundTrip(req *http.Request) (*http.Response, error) {
 		giveUp(nil)
 	}
 	return resp, err
+}
+
+// stayHere refuses to follow a redirect. Consul sends none to a program; something before it might, and net/http would take the
+// token along to any host, and make a read of a write, whose answer would pass for that of the write.
+func stayHere(to *http.Request, _ []*http.Request) error {
+	return ours(fmt.Sprintf("it redirects to %s://%s, where the token is not taken: an address has to be that of Consul itself", to.URL.Scheme, to.URL.Host))
 }
 
 // oneByOne is a transport whose calls get their connections one after the other. Where there is none with room, net/http dials

@@ -4,10 +4,14 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"net/http/httptest"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -132,5 +136,43 @@ func TestCloseEndsDialling(t *testing.T) {
 	<-ends
 	if took := time.Since(began); took > dialTimeout/2 {
 		t.Errorf("the dial lasted %v after Close", took)
+	}
+}
+
+// What redirects is not Consul, and the host that it names is not to have the token. A write that net/http follows up with a
+// read would seem to have taken place.
+func TestARedirectIsNotFollowed(t *testing.T) {
+	clearEnvironment(t)
+	var followed atomic.Int64
+	elsewhere := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		followed.Add(1)
+		w.Header().Set("X-Consul-Index", "10")
+		fmt.Fprint(w, set("10", "a").body)
+	}))
+	defer elsewhere.Close()
+	for _, code := range []int{http.StatusMovedPermanently, http.StatusFound, http.StatusSeeOther, http.StatusTemporaryRedirect, http.StatusPermanentRedirect} {
+		srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if strings.HasSuffix(r.URL.Path, "/checks") {
+				fmt.Fprint(w, "{}") // so that there is a write
+				return
+			}
+			http.Redirect(w, r, "http://user:s3cret@"+elsewhere.Listener.Addr().String()+r.URL.RequestURI(), code)
+		}))
+		defer srv.Close()
+		d, err := newDriver(Config{Address: srv.URL, Token: "0ddba11"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer d.Close()
+		_, read := d.Follow(registry.Query{Service: "s"}).Next(t.Context())
+		_, write := d.Announce(t.Context(), minimal())
+		for _, err := range []error{read, write} {
+			if !errors.Is(err, registry.ErrUnavailable) || !strings.Contains(err.Error(), "redirects to "+elsewhere.URL) || strings.Contains(err.Error(), "s3cret") {
+				t.Errorf("after %d the error is %v", code, err)
+			}
+		}
+	}
+	if n := followed.Load(); n != 0 {
+		t.Errorf("%d redirects were followed", n)
 	}
 }
