@@ -9,14 +9,19 @@ import (
 
 // An agent takes 200 connections from one address (limits.http_max_conns_per_client), which all processes of a host share, and
 // answers 429 on any other. Without HTTP/2 each call in flight has a connection to itself, so no more calls than these are in
-// flight at once. Heartbeats alone do not wait for a place: they are short, and late ones lose an instance.
+// flight at once. Heartbeats have places of their own, since late ones lose an instance; but without a bound those of a thousand
+// instances are refused when the agent is busy for a moment, and to announce an instance again keeps it busier.
 const (
-	quickReads = 24 // reads that do not wait
+	quickReads = 16 // reads that do not wait
 	longReads  = 64 // that wait for as long as Config.Wait says
 	shortReads = 64 // that wait for crowdWait, and then leave their place to the next
 	longGuards = 8  // as longReads and shortReads, of those that guard an entry of the agent
 	guards     = 16
-	writes     = 16 // of entries of the agent, and what is read for them
+	writes     = 8 // of entries of the agent, and what is read for them
+	heartbeats = 16
+
+	// With a probe, which is no errand of anybody.
+	crowdMost = quickReads + longReads + shortReads + longGuards + guards + writes + heartbeats + 1
 )
 
 // crowdWait is how long a read waits that others queue behind. With n watches a change is seen after about
@@ -50,6 +55,7 @@ const (
 	watching
 	guarding
 	writing
+	beating
 	errands // how many there are
 )
 
@@ -69,6 +75,7 @@ func newCrowd(closeIdle func()) *crowd {
 	}
 	return &crowd{closeIdle: closeIdle, lanes: [errands]lanes{
 		lookup: of(quickReads, 0), watching: of(longReads, shortReads), guarding: of(longGuards, guards), writing: of(writes, 0),
+		beating: of(heartbeats, 0),
 	}}
 }
 
@@ -135,7 +142,11 @@ func (p place) leave(code, version int) {
 	case code == http.StatusTooManyRequests && since >= crowdRefused:
 		c.adjusted = time.Now()
 		for l := range c.each {
-			l.limit = max(min(1, l.most), min(l.limit, l.used+1)/2)
+			limit := l.limit
+			if l.used > 0 || l == p.lane {
+				limit = min(limit, l.used+1)
+			}
+			l.limit = max(min(1, l.most), limit/2)
 		}
 		c.closeIdle() // they count too
 	case code == http.StatusOK && since >= crowdCalm:

@@ -304,6 +304,9 @@ func TestACrowdThatIsRefused(t *testing.T) {
 		if c.lanes[watching].first.limit != longReads/2 || closed != 1 {
 			t.Errorf("after a refusal the limit is %d; idle connections were closed %d times", c.lanes[watching].first.limit, closed)
 		}
+		if n := c.lanes[writing].first.limit; n != writes/2 {
+			t.Errorf("after a refusal of a read %d writes may be in flight", n)
+		}
 		for _, p := range in[2:] {
 			p.leave(http.StatusOK, 1)
 		}

@@ -148,8 +148,12 @@
 // has a connection of its own, and an agent takes 200 from one address, so no more than 192 calls are in flight: 64 watches wait
 // as long as Wait says, and any further ones share 64 places, where a read lasts 1 s. With n watches a change is seen after
 // some (n-64)/64 s at the latest. Of n announcements 8 are guarded all the time, and the others in turn, each after some
-// (n-8)/16 s; a heartbeat that misses its entry says so too. An agent that refuses a connection all the same, since other programs have theirs, is asked for
-// half as many, and for one more each 5 s. The limit of the agent is limits.http_max_conns_per_client.
+// (n-8)/16 s; a heartbeat that misses its entry says so too. An agent that refuses a connection all the same, since other
+// programs have theirs, is asked for half as many, and for one more each 5 s; a single heartbeat that it refuses loses
+// nothing. The limit of the agent is limits.http_max_conns_per_client.
+//
+// With n announcements the agent takes 3n/TTL heartbeats a second, and writes each to its disk: a process that announces
+// hundreds of instances wants a TTL of a minute or more.
 //
 // # What is believed
 //

@@ -102,7 +102,11 @@ func (d *driver) Services(ctx context.Context) ([]string, error) {
 		if err := d.rate.wait(ctx); err != nil {
 			return err
 		}
-		return d.call(ctx, what, d.settings.Timeout, func(ctx context.Context) (err error) {
+		at, err := d.agent.crowd.enter(ctx, lookup)
+		if err != nil {
+			return err
+		}
+		return d.callAt(ctx, at, what, d.settings.Timeout, func(ctx context.Context) (err error) {
 			names, meta, err = d.client.Catalog().Services(d.readOptions(ctx))
 			return err
 		})
@@ -132,6 +136,14 @@ func (d *driver) call(ctx context.Context, what string, limit time.Duration, f f
 	defer end()
 	err := d.classify(ctx, what, limit, f(limited))
 	d.agents.judge(d.agent, err, d.settings.Datacenter != "" || d.settings.Peer != "")
+	return err
+}
+
+// callAt is call for one that has a place, which it gives back. It leaves the answer to consul/api.
+func (d *driver) callAt(ctx context.Context, at place, what string, limit time.Duration, f func(context.Context) error) error {
+	got := capture{statusOnly: true}
+	err := d.call(ctx, what, limit, func(ctx context.Context) error { return f(captured(ctx, &got)) })
+	at.leave(got.status, got.version)
 	return err
 }
 

@@ -40,6 +40,12 @@ func isGone(err error) bool {
 	return errors.As(err, &e) && e.code == http.StatusNotFound
 }
 
+// isRefused reports whether err is the answer of an agent that has too many connections, or too much to do.
+func isRefused(err error) bool {
+	var e *callError
+	return errors.As(err, &e) && e.code == http.StatusTooManyRequests
+}
+
 // badFilter is how Consul begins to say what is wrong with a filter expression, under status 500.
 const badFilter = "Failed to create boolean expression evaluator"
 

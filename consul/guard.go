@@ -54,7 +54,8 @@ func (l *lease) isReleased() bool {
 	}
 }
 
-// heartbeats gives a sign of life each third of the TTL, until one fails.
+// heartbeats gives a sign of life each third of the TTL, until one fails. One that the agent refuses, since others have the
+// connections, is made up for by the next: to announce the instance again would take more of them.
 func (l *lease) heartbeats(ctx context.Context) error {
 	if !l.d.settings.Checks.has(CheckTTL) {
 		<-ctx.Done()
@@ -63,15 +64,17 @@ func (l *lease) heartbeats(ctx context.Context) error {
 	every := l.d.settings.TTL / 3
 	tick := time.NewTicker(every)
 	defer tick.Stop()
-	for {
+	for refused := false; ; {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-tick.C:
 		}
-		if err := l.repeat(ctx, min(every, l.d.settings.Timeout)); err != nil {
+		err := l.repeat(ctx, min(every, l.d.settings.Timeout))
+		if err != nil && (refused || !isRefused(err)) {
 			return err
 		}
+		refused = err != nil
 	}
 }
 
@@ -127,7 +130,7 @@ func (l *lease) await(ctx context.Context, hash string) (entry *api.AgentService
 	}
 	wait := at.wait(l.d.settings.Wait)
 	began := time.Now()
-	err = l.callAt(ctx, at, "read "+l.serviceID, waitLimit(wait), func(ctx context.Context) (err error) {
+	err = l.d.callAt(ctx, at, "read "+l.serviceID, waitLimit(wait), func(ctx context.Context) (err error) {
 		o := l.d.agentOptions(ctx)
 		o.WaitHash, o.WaitTime = hash, wait
 		entry, now, err = l.entry(o)

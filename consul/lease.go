@@ -143,15 +143,7 @@ func (l *lease) call(ctx context.Context, what string, f func(context.Context) e
 	if err != nil {
 		return err
 	}
-	return l.callAt(ctx, at, what, l.d.settings.Timeout, f)
-}
-
-// callAt makes one call within limit, and gives its place back.
-func (l *lease) callAt(ctx context.Context, at place, what string, limit time.Duration, f func(context.Context) error) error {
-	got := capture{statusOnly: true}
-	err := l.d.call(ctx, what, limit, func(ctx context.Context) error { return f(captured(ctx, &got)) })
-	at.leave(got.status, got.version)
-	return err
+	return l.d.callAt(ctx, at, what, l.d.settings.Timeout, f)
 }
 
 // checks returns the checks of the entry, and of its sidecar, by their IDs.
@@ -201,7 +193,14 @@ func (l *lease) setStatus(ctx context.Context, s registry.Status, now bool) erro
 
 // heartbeat writes the check. The caller has the right to.
 func (l *lease) heartbeat(ctx context.Context, s registry.Status, limit time.Duration) error {
-	return l.d.call(ctx, "heartbeat of "+l.serviceID, limit, func(ctx context.Context) error {
+	what := "heartbeat of " + l.serviceID
+	soon, cancel := context.WithTimeout(ctx, limit) // an agent that hangs is not to be found out by the first few alone
+	defer cancel()
+	at, err := l.d.agent.crowd.enter(soon, beating)
+	if err != nil {
+		return l.d.classify(ctx, what, limit, err)
+	}
+	return l.d.callAt(ctx, at, what, limit, func(ctx context.Context) error {
 		// No output: a check whose output changes is written to the catalog anew, and wakes every watcher.
 		return l.d.client.Agent().UpdateTTLOpts(checkID(l.serviceID), "", checkStatus(s), l.d.agentOptions(ctx))
 	})

@@ -61,6 +61,10 @@ func newTransport(dialer *net.Dialer, a address, certs *certificates) (*http.Tra
 		ForceAttemptHTTP2: true,
 		HTTP2:             &http.HTTP2Config{SendPingTimeout: keepAlive, PingTimeout: keepAlive},
 	}
+	if a.scheme == "http" {
+		// Idle ones and those that net/http dials ahead count for the agent too.
+		t.MaxConnsPerHost = crowdMost
+	}
 	if a.socket != "" {
 		t.Proxy = nil
 	}
@@ -122,13 +126,13 @@ func stayHere(to *http.Request, _ []*http.Request) error {
 // once for each request that waits, and would do so a hundred times in a crowd, for the first of those connections to carry all.
 type oneByOne struct {
 	http.RoundTripper
-	turn chan struct{} // holds a token while a read has no connection yet
+	turn chan struct{} // holds a token while a call has no connection yet
 }
 
 // RoundTrip implements [http.RoundTripper].
 func (o oneByOne) RoundTrip(req *http.Request) (*http.Response, error) {
 	if _, ok := req.Context().Value(captureKey{}).(*capture); !ok {
-		return o.RoundTripper.RoundTrip(req) // such as a heartbeat, which is not to wait for anybody
+		return o.RoundTripper.RoundTrip(req) // a probe, which is to find out what others wait for
 	}
 	select {
 	case o.turn <- struct{}{}:
