@@ -27,6 +27,7 @@ type feed struct {
 
 	failing   bool        // there was no good answer since the last failure
 	recovered time.Time   // when there was one after a failure
+	before    size        // of the last good set before that failure
 	doubted   []*Instance // the newest set, while there is doubt about it
 	doubt     doubt
 	unhold    func() // ends the doubt; nil while there is none
@@ -249,7 +250,7 @@ func (f *feed) fail(err error, saved *savedSet) bool {
 	if err == errNoAnswer && (next.known || next.err != nil) {
 		return false
 	}
-	f.failing = true
+	f.begins()
 	f.endHold()
 	next.final = errors.Is(err, ErrInvalid) || errors.Is(err, ErrClosed)
 	if !next.known && saved != nil && !next.final {

@@ -19,20 +19,43 @@ const (
 	nothingIs       // all
 )
 
+// size is how many instances there are, and how many of them pass.
+type size struct{ all, passing int }
+
+func (s size) max(o size) size { return size{max(s.all, o.all), max(s.passing, o.passing)} }
+
+func (s *state) size() size { return size{len(s.all.set), len(s.passing.set)} }
+
+// begins notes that an outage begins, unless it has. One that follows another at once has the same before. f.mu is held.
+func (f *feed) begins() {
+	if f.failing {
+		return
+	}
+	f.failing = true
+	if !f.settles() {
+		f.before = size{}
+	}
+	f.before = f.before.max(f.state.size())
+}
+
+// settles reports whether an outage has ended just now. Leases may run out a moment after the store is back, so the first
+// good answer does not end it. f.mu is held.
+func (f *feed) settles() bool {
+	return !f.recovered.IsZero() && time.Since(f.recovered) < f.settling()
+}
+
 // doubtOf reports whether set is in doubt. See [Options.EmptyHold]. f.mu is held.
 func (f *feed) doubtOf(set []*Instance) doubt {
-	old := &f.state
-	// Leases may run out a moment after the store is back, so the first good answer does not end it.
-	after := f.unhold != nil || !f.recovered.IsZero() && time.Since(f.recovered) < f.settling()
-	if !after || f.r.opts.EmptyHold < 0 {
+	if f.unhold == nil && !f.settles() || f.r.opts.EmptyHold < 0 {
 		return noDoubt
 	}
-	all, passing := len(set), len(passingOf(set))
-	switch {
-	case all == 0 && len(old.all.set) > 0, passing == 0 && len(old.passing.set) > 0:
+	old, all, passing := f.state.size(), len(set), len(passingOf(set))
+	if all == 0 && old.all > 0 || passing == 0 && old.passing > 0 {
 		return nothingIs
-	case old.fromDisk: // which may be long ago
-	case 2*all < len(old.all.set), 2*passing < len(old.passing.set):
+	}
+	// Not than what was published last: leases that run out one after another take less than half at a time.
+	before := old.max(f.before)
+	if !f.state.fromDisk && (2*all < before.all || 2*passing < before.passing) { // what is from disk may be long ago
 		return mostGone
 	}
 	return noDoubt
@@ -72,21 +95,25 @@ func (f *feed) hold(set []*Instance, d doubt) {
 
 // missing says what set lacks. f.mu is held.
 func (f *feed) missing(set []*Instance) string {
-	before, passing := len(f.state.all.set), len(f.state.passing.set)
+	before := f.state.size().max(f.before)
 	switch {
 	case len(set) == 0:
-		return fmt.Sprintf("has none of the %d instances from before", before)
+		return fmt.Sprintf("has none of the %d instances from before", before.all)
 	case len(passingOf(set)) == 0:
-		return fmt.Sprintf("none of the %d instances from before passes", passing)
+		return fmt.Sprintf("none of the %d instances from before passes", before.passing)
 	}
-	return fmt.Sprintf("has less than half of the %d instances from before, or of those less than half pass", before)
+	return fmt.Sprintf("has less than half of the %d instances from before, or of those less than half pass", before.all)
 }
 
 // believe publishes the set in doubt, unless the doubt has ended otherwise.
 func (f *feed) believe(ctx context.Context) {
 	f.mu.Lock()
 	set := f.doubted
-	news := ctx.Err() == nil && f.accept(set, false)
+	news := ctx.Err() == nil
+	if news {
+		f.before = size{}
+		news = f.accept(set, false)
+	}
 	f.mu.Unlock()
 	if news {
 		f.r.save(f.query, set)

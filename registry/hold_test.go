@@ -200,3 +200,77 @@ func TestASetThatEmptiesJustAfterAnOutageIsNotBelievedAtOnce(t *testing.T) {
 		})
 	}
 }
+
+// An agent that hung for longer than the leases of its instances lets them run out one after another when it goes on, before
+// their owners come through. No set has less than half of the one that was published before it, and the last one has a tenth.
+func TestInstancesThatGoOneByOneRightAfterAnOutage(t *testing.T) {
+	const n = 20
+	synctest.Test(t, func(t *testing.T) {
+		d := newFake()
+		for i := range n {
+			d.put(instance(fmt.Sprint(i)))
+		}
+		w := watch(t, newRegistry(t, d, registry.Options{}), web)
+		synctest.Wait()
+		d.fail(errors.New("down"))
+		time.Sleep(time.Second)
+		d.fail(nil)
+		for w.last(t).err != nil {
+			time.Sleep(time.Millisecond)
+			synctest.Wait()
+		}
+		for i := range n - 2 {
+			d.lose("web", fmt.Sprint(i))
+			time.Sleep(registry.DefaultSpacing)
+		}
+		if got := w.last(t); len(got.set) != n/2 || !strings.Contains(fmt.Sprint(got.err), "less than half of the 20 instances") {
+			t.Errorf("it says %v, %v", ids(got.set), got.err)
+		}
+		for i := range n - 2 {
+			d.put(instance(fmt.Sprint(i)))
+		}
+		time.Sleep(time.Minute)
+		if got := w.last(t); len(got.set) != n || got.err != nil {
+			t.Errorf("when they are back it says %v, %v", ids(got.set), got.err)
+		}
+		for _, p := range w.all() {
+			if len(p.set) < n/2 {
+				t.Errorf("it said %v, %v", ids(p.set), p.err)
+			}
+		}
+		for i := range n - 2 { // long after it
+			d.lose("web", fmt.Sprint(i))
+		}
+		time.Sleep(time.Second)
+		if got := w.last(t); len(got.set) != 2 || got.err != nil {
+			t.Errorf("of those that go long after it, it says %v, %v", ids(got.set), got.err)
+		}
+	})
+}
+
+// What is believed after a while is what the next set is compared with.
+func TestWhatIsBelievedAfterAnOutageIsNotDoubtedAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newFake()
+		for i := range 20 {
+			d.put(instance(fmt.Sprint(i)))
+		}
+		w := watch(t, newRegistry(t, d, registry.Options{EmptyHold: time.Second}), web)
+		synctest.Wait()
+		d.fail(errors.New("down"))
+		for i := range 15 {
+			d.lose("web", fmt.Sprint(i))
+		}
+		time.Sleep(time.Second)
+		d.fail(nil)
+		for len(w.last(t).set) != 5 {
+			time.Sleep(time.Millisecond)
+			synctest.Wait()
+		}
+		d.lose("web", "15")
+		synctest.Wait()
+		if got := w.last(t); len(got.set) != 4 || got.err != nil {
+			t.Errorf("it says %v, %v", ids(got.set), got.err)
+		}
+	})
+}
