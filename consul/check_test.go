@@ -9,13 +9,11 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
-	"github.com/hashicorp/consul/api"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/health"
@@ -254,51 +252,6 @@ func TestWarningWeight(t *testing.T) {
 	w.until("a quarter of it", weighs(10, registry.Warning))
 	update(t, g, func(in *registry.Instance) { in.Status = registry.Passing })
 	w.until("all of it", weighs(40, registry.Passing))
-}
-
-// What an operator has written to the catalog outlives the agent's own synchronisation, updates and a new announcement.
-func TestTagOverride(t *testing.T) {
-	agent := testbed.StartConsul(t)
-	operator := operatorOf(t, agent)
-	token := filepath.Join(t.TempDir(), "token")
-	writeFile(t, token, "one")
-	proxy := testbed.NewProxy(t, agent.Addr())
-	r := open(t, Config{Address: proxy.Addr(), EnableTagOverride: true, TokenFile: token})
-	w := watch(t, r, registry.Query{Service: "s"})
-	g := register(t, r, registry.Instance{ID: "a", Service: "s", Address: "h:1", Tags: []string{"mine"}})
-	w.until("its own tag", func(p pair) bool { in := p.find("a"); return in != nil && slices.Contains(in.Tags, "mine") })
-
-	entries, _, err := operator.Health().Service("s", "", false, nil)
-	if err != nil || len(entries) != 1 {
-		t.Fatal(entries, err)
-	}
-	node, service := entries[0].Node, entries[0].Service
-	service.Tags = []string{"theirs"}
-	if _, err := operator.Catalog().Register(&api.CatalogRegistration{Node: node.Node, Address: node.Address, Service: service, SkipNodeUpdate: true}, nil); err != nil {
-		t.Fatal(err)
-	}
-	theirs := func(p pair) bool { in := p.find("a"); return in != nil && slices.Equal(in.Tags, []string{"theirs"}) }
-	w.until("the operator's tag", theirs)
-	update(t, g, func(in *registry.Instance) { in.Metadata = map[string]string{"k": "v"} })
-	w.until("the update, with the operator's tag", func(p pair) bool { return theirs(p) && p.find("a").Metadata["k"] == "v" })
-
-	registrations := func() (n int) {
-		for _, req := range proxy.Log() {
-			if strings.HasSuffix(req.Path, "/register") {
-				n++
-			}
-		}
-		return n
-	}
-	before := registrations()
-	writeFile(t, token, "two")
-	eventually(t, "it is registered with another token", func() bool {
-		return registrations() > before && proxy.InFlight(func(r *http.Request) bool { return strings.HasSuffix(r.URL.Path, "/register") }) == 0
-	})
-	entries, _, err = operator.Health().Service("s", "", false, nil)
-	if err != nil || len(entries) != 1 || !slices.Equal(entries[0].Service.Tags, []string{"theirs"}) {
-		t.Errorf("after that the catalog has %+v, %v", entries[0].Service, err)
-	}
 }
 
 func TestChecksByURL(t *testing.T) {

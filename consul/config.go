@@ -100,7 +100,8 @@ type Config struct {
 	// Meta are pairs, such as "team=payments,rack=7", that every instance announced here has among its metadata, where it has no value
 	// of its own for the key.
 	Meta string `json:"meta,omitempty" yaml:"meta,omitempty"`
-	// EnableTagOverride lets an operator change the tags of an announced instance in the catalog, for good. See
+	// EnableTagOverride lets an operator change the tags of an announced instance in the catalog, until the program asks for other
+	// ones or begins anew. See
 	// https://developer.hashicorp.com/consul/docs/reference/service#enabletagoverride.
 	EnableTagOverride bool `json:"enable_tag_override,omitempty" yaml:"enable_tag_override,omitempty"`
 

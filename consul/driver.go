@@ -19,6 +19,7 @@ type driver struct {
 	agent    *agent // which calls go to
 	agents   *agents
 	marks    *marks
+	tags     *tags
 	rate     *rate
 }
 

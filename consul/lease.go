@@ -29,8 +29,6 @@ type lease struct {
 	content   *registry.Instance // what was to be written last; used by Announce and Update alone
 	turn      atomic.Uint64      // of content
 
-	registered *registry.Instance // what was written last; used by Announce and Update alone
-
 	// beating holds a token while the check is written: a heartbeat with the old status must not arrive after an Update
 	// with the new one.
 	beating chan struct{}
@@ -56,11 +54,12 @@ func (l *lease) write(ctx context.Context, in *registry.Instance) error {
 	if err != nil {
 		return err
 	}
-	l.keepTags(ctx, in, service)
+	own := service.Tags
+	l.keepTags(ctx, service)
 	l.content = in
 	l.turn.Store(next.turn)
 	if l.settled && in.Status == l.status {
-		return l.register(ctx, in, service)
+		return l.register(ctx, service, own)
 	}
 	l.settled = false
 	checks, err := l.checks(ctx)
@@ -71,7 +70,7 @@ func (l *lease) write(ctx context.Context, in *registry.Instance) error {
 	// registration. Consul has no write for both, so the status of an entry that exists comes first: whoever sees the new
 	// content sees its status.
 	steps := []func() error{
-		func() error { return l.register(ctx, in, service) },
+		func() error { return l.register(ctx, service, own) },
 		func() error { return l.settle(ctx, in.Status, checks) },
 	}
 	if checks[checkID(l.serviceID)] != nil {
@@ -99,16 +98,16 @@ func (l *lease) newest() mark {
 	return m
 }
 
-// register writes the entry of in.
-func (l *lease) register(ctx context.Context, in *registry.Instance, service *api.AgentServiceRegistration) error {
+// register writes the entry. own are the tags that the instance has.
+func (l *lease) register(ctx context.Context, service *api.AgentServiceRegistration, own []string) error {
 	if err := l.lock(ctx); err != nil {
 		return err
 	}
 	defer l.unlock()
 	l.d.agents.left(l.serviceID, l.d.agent, l.mark)
 	err := l.put(ctx, service)
-	if err == nil {
-		l.registered = in
+	if err == nil && l.d.settings.EnableTagOverride {
+		l.d.tags.wrote(l.serviceID, tagsOf{own, service.Tags, service.Meta[metaOwner]})
 	}
 	return err
 }
@@ -228,6 +227,7 @@ func (l *lease) Release(ctx context.Context) error {
 	if err := l.remove(ctx); err != nil {
 		return err
 	}
+	l.d.tags.forget(l.serviceID)
 	l.once.Do(func() { close(l.released) })
 	l.clearBriefly(ctx)
 	return nil

@@ -52,7 +52,7 @@ func dialWith(dialer *net.Dialer, c Config) (*driver, error) {
 		all = append(all, a)
 	}
 	s.location = all[0].location
-	return &driver{client: all[0].client, settings: s, agent: all[0], agents: newAgents(all), marks: newMarks(), rate: newRate(s.Rate)}, nil
+	return &driver{client: all[0].client, settings: s, agent: all[0], agents: newAgents(all), marks: newMarks(), tags: &tags{}, rate: newRate(s.Rate)}, nil
 }
 
 // Open is [New] by URL, for [registry.Openers]:

@@ -31,7 +31,7 @@ func (l *lease) put(ctx context.Context, service *api.AgentServiceRegistration) 
 func (l *lease) again(ctx context.Context) error {
 	service := *l.written.service
 	if l.d.settings.EnableTagOverride {
-		l.takeTags(ctx, &service)
+		l.takeTags(ctx, &service, service.Meta[metaOwner])
 	}
 	return l.put(ctx, &service)
 }
