@@ -22,7 +22,7 @@ type agent struct {
 	secure   bool   // over TLS
 	client   *api.Client
 	end      func() // of the transport
-	crowd    *crowd // of its reads
+	crowd    *crowd // of the calls to it
 
 	calls map[*call]struct{} // in flight; guarded by agents.mu
 	rest  context.CancelFunc // ends the probing of this agent; nil while no call is in flight

@@ -29,15 +29,15 @@ const (
 // their guards, but that an entry which is gone is missed by its next heartbeat.
 const crowdWait = time.Second
 
-// A connection that the agent refuses halves how many reads may be in flight, no more than once in crowdRefused, since others
+// A connection that the agent refuses halves how many calls may be in flight, no more than once in crowdRefused, since others
 // need some of the connections too. Each crowdCalm without a refusal allows one more.
 const (
 	crowdRefused = time.Second
 	crowdCalm    = 5 * time.Second
 )
 
-// crowd shares the connections to one agent between the reads of all watches. None is cancelled to make room for another:
-// the agent would go on waiting for it.
+// crowd shares the connections to one agent between all calls. No read is cancelled to make room for another: the agent would go
+// on waiting for it.
 type crowd struct {
 	closeIdle func() // of the transport
 
@@ -135,10 +135,12 @@ func (p place) leave(code, version int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	p.lane.used--
+	if version > 0 {
+		c.multiplexed = version >= 2 // a proxy that takes the place of another may not be
+	}
 	since := time.Since(c.adjusted)
 	switch {
-	case version >= 2:
-		c.multiplexed = true
+	case c.multiplexed:
 	case code == http.StatusTooManyRequests && since >= crowdRefused:
 		c.adjusted = time.Now()
 		for l := range c.each {

@@ -334,6 +334,11 @@ func TestACrowdThatIsRefused(t *testing.T) {
 				t.Fatalf("over HTTP/2 it is %+v, %v", p, err)
 			}
 		}
+		p, _ := c.enter(t.Context(), watching)
+		p.leave(http.StatusOK, 1)
+		if p, err := c.enter(t.Context(), watching); err != nil || !p.brief {
+			t.Errorf("when it is HTTP/1.1 again, and there is a crowd, it is %+v, %v", p, err)
+		}
 	})
 }
 

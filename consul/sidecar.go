@@ -22,14 +22,15 @@ func (s *settings) connect() *api.AgentServiceConnect {
 }
 
 // dropSidecar removes the sidecar that an earlier configuration has left, of which checks has a check: no process is behind it
-// any more, and Consul removes it with its service alone.
+// any more, and Consul removes it with its service alone. An instance of the same service may have that ID too, but a sidecar
+// is of a service of its own.
 func (l *lease) dropSidecar(ctx context.Context, checks map[string]*api.AgentCheck) error {
 	if l.d.settings.Sidecar {
 		return nil
 	}
 	id := l.serviceID + sidecarSuffix
 	for _, c := range checks {
-		if c.ServiceID != id {
+		if c.ServiceID != id || c.ServiceName != l.content.Service+sidecarSuffix {
 			continue
 		}
 		err := l.call(ctx, "deregister "+id, func(ctx context.Context) error {

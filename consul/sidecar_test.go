@@ -64,9 +64,17 @@ func TestSidecarOfAnEarlierConfiguration(t *testing.T) {
 	if services, err := operator.Agent().Services(); err != nil || services[sidecar] == nil {
 		t.Fatalf("there is no sidecar to begin with: %v, %v", services, err)
 	}
-	register(t, open(t, Config{Address: agent.Addr()}), in)
+	r := open(t, Config{Address: agent.Addr()})
+	register(t, r, in)
 	if services, err := operator.Agent().Services(); err != nil || services[sidecar] != nil || services["s:a"] == nil {
 		t.Errorf("the agent has %v, %v", services, err)
+	}
+	in.ID = "b-sidecar-proxy"
+	other := register(t, r, in)
+	in.ID = "b"
+	register(t, r, in)
+	if services, err := operator.Agent().Services(); err != nil || len(services) != 3 || other.Err() != nil {
+		t.Errorf("beside an instance that is named as a sidecar is, the agent has %v, %v", services, err)
 	}
 }
 
