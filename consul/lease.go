@@ -105,11 +105,7 @@ func (l *lease) register(ctx context.Context, service *api.AgentServiceRegistrat
 	}
 	defer l.unlock()
 	l.d.agents.left(l.serviceID, l.d.agent, l.mark)
-	err := l.put(ctx, service)
-	if err == nil && l.d.settings.EnableTagOverride {
-		l.d.tags.wrote(l.serviceID, tagsOf{own, service.Tags, service.Meta[metaOwner]})
-	}
-	return err
+	return l.put(ctx, service, own)
 }
 
 // settle brings the checks of the entry, which were as given before, to status s.

@@ -11,18 +11,20 @@ import (
 // check to the catalog with it: once that token has expired the catalog shows for ever what was there before.
 type written struct {
 	service *api.AgentServiceRegistration
+	own     []string // the tags that the instance has
 	token   string
 }
 
-// put registers service with the token of the day. The caller has the right to write.
-func (l *lease) put(ctx context.Context, service *api.AgentServiceRegistration) error {
-	w := written{service, l.d.settings.token.now()}
+// put registers service, of an instance with tags of its own, with the token of the day. The caller has the right to write.
+func (l *lease) put(ctx context.Context, service *api.AgentServiceRegistration, own []string) error {
+	w := written{service, own, l.d.settings.token.now()}
 	// Not with replace-existing-checks, which would delete an operator's maintenance.
 	err := l.call(ctx, "register "+l.serviceID, func(ctx context.Context) error {
 		return l.d.client.Agent().ServiceRegisterOpts(service, api.ServiceRegisterOpts{Token: w.token}.WithContext(ctx))
 	})
 	if err == nil {
 		l.written = w
+		l.rememberTags(w)
 	}
 	return err
 }
@@ -33,7 +35,7 @@ func (l *lease) again(ctx context.Context) error {
 	if l.d.settings.EnableTagOverride {
 		l.takeTags(ctx, &service, service.Meta[metaOwner])
 	}
-	return l.put(ctx, &service)
+	return l.put(ctx, &service, l.written.own)
 }
 
 // rewrite puts what was written last in the place of a write that was late.

@@ -43,6 +43,13 @@ func (t *tags) forget(serviceID string) {
 	delete(t.entries, serviceID)
 }
 
+// rememberTags notes what w has written.
+func (l *lease) rememberTags(w written) {
+	if l.d.settings.EnableTagOverride {
+		l.d.tags.wrote(l.serviceID, tagsOf{w.own, w.service.Tags, w.service.Meta[metaOwner]})
+	}
+}
+
 // keepTags puts the tags into service that an operator has given the entry in the catalog, where [Config].EnableTagOverride lets
 // him, and the announcement asks for those that it had asked for before. Consul's agent learns of them once a minute or so:
 // until then a registration with the old ones would write those.
