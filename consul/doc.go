@@ -7,59 +7,56 @@
 // A setting comes from the field of [Config], or the parameter of the URL that [Open] is given, and where that is not set
 // from the environment variable that Consul's own tools read, and then from the default.
 //
-//	field                  URL parameter      environment              default         unit
-//	Address                (the hosts),       CONSUL_HTTP_ADDR         127.0.0.1:8500  host:port, http(s)://host:port, unix:///path;
-//	                       address                                                     several with commas between them
-//	Scheme                 tls                CONSUL_HTTP_SSL          http            http, https (tls: true, false)
-//	Username, Password     (the user part)    CONSUL_HTTP_AUTH         none            text (environment: user:password)
-//	Token                  token              CONSUL_HTTP_TOKEN        none            text
-//	TokenFile              token-file         CONSUL_HTTP_TOKEN_FILE   none            file (it wins over CONSUL_HTTP_TOKEN)
-//	TLS.CAFile             ca-file            CONSUL_CACERT            the system's    PEM file
-//	TLS.CAPath             ca-path            CONSUL_CAPATH            none            folder of PEM files
-//	TLS.CertFile           cert-file          CONSUL_CLIENT_CERT       none            PEM file
-//	TLS.KeyFile            key-file           CONSUL_CLIENT_KEY        none            PEM file
-//	TLS.ServerName         server-name        CONSUL_TLS_SERVER_NAME   the host        host name
-//	TLS.InsecureSkipVerify insecure           CONSUL_HTTP_SSL_VERIFY   false           true, false (environment: the opposite)
-//	Namespace              namespace          CONSUL_NAMESPACE         the token's     name (Enterprise)
-//	Partition              partition          CONSUL_PARTITION         the agent's     name (Enterprise)
-//	Datacenter             dc                 (none)                   the agent's     name
-//	Failover               failover           (none)                   none            names with commas between them
-//	Peer                   peer               (none)                   none            name
-//	Near                   near               (none)                   none            node name or _agent
-//	Limit                  limit              (none)                   0, all          instances
-//	Filter                 filter             (none)                   none            expression of Consul
-//	Connect                connect            (none)                   false           true, false
-//	Stale                  stale              (none)                   false           true, false
-//	MaxStale               stale              (none)                   0, no bound     duration
-//	Consistent             consistent         (none)                   false           true, false
-//	Wait                   wait               (none)                   60s             duration, 1s to 10m
-//	Rate                   rate               (none)                   0, no bound     reads a second, of all watches together
-//	Timeout                timeout            (none)                   12s             duration
-//	TTL                    ttl                (none)                   15s             duration, 3s at the least
-//	DeregisterAfter        deregister-after   (none)                   1m              duration, 1m at the least
-//	Checks.Kinds           check              (none)                   ttl             ttl, grpc, http, tcp; several with commas between them
-//	Checks.Interval        check-interval     (none)                   10s             duration, 1s at the least
-//	Checks.Timeout         check-timeout      (none)                   the interval    duration, by default 10s at the most
-//	Checks.SuccessBefore-  check-successes    (none)                   1               results in a row
-//	Passing
-//	Checks.FailuresBefore- check-failures     (none)                   1               results in a row
-//	Critical
-//	Checks.TLS             check-tls          (none)                   false           true, false
-//	Checks.InsecureSkip-   check-insecure     (none)                   false           true, false
-//	Verify
-//	Checks.GRPCService     check-grpc-service (none)                   the server      name
-//	Checks.HTTPPath        check-http-path    (none)                   /               path
-//	Checks.GRPCEndpoint    check-grpc-endpoint (none)                  the address     name of an endpoint; also HTTPEndpoint and
-//	                                                                                   check-http-endpoint, TCPEndpoint and check-tcp-endpoint
-//	WarningWeight          warning-weight     (none)                   100             percent of the weight, 1 to 100
-//	Format                 format             (none)                   rollcall        rollcall, kratos
-//	Sidecar                sidecar            (none)                   false           true, false
-//	SidecarPort            sidecar-port       (none)                   0, Consul's     port
-//	ConnectNative          connect-native     (none)                   false           true, false
-//	Meta                   meta               (none)                   none            KEY=VALUE; several with commas between them
-//	EnableTagOverride      enable-tag-override (none)                  false           true, false
-//	Options.CacheDir       cache-dir          (none)                   none            folder
-//	Options.Linger         linger             (none)                   30s             duration
+//	field                          URL parameter         environment             default         unit
+//	Address                        (the hosts), address  CONSUL_HTTP_ADDR        127.0.0.1:8500  host:port, http(s)://host:port, unix:///path; several with commas between them
+//	Scheme                         tls                   CONSUL_HTTP_SSL         http            http, https (tls: true, false)
+//	Username, Password             (the user part)       CONSUL_HTTP_AUTH        none            text (environment: user:password)
+//	Token                          token                 CONSUL_HTTP_TOKEN       none            text
+//	TokenFile                      token-file            CONSUL_HTTP_TOKEN_FILE  none            file (it wins over CONSUL_HTTP_TOKEN)
+//	TLS.CAFile                     ca-file               CONSUL_CACERT           the system's    PEM file
+//	TLS.CAPath                     ca-path               CONSUL_CAPATH           none            folder of PEM files
+//	TLS.CertFile                   cert-file             CONSUL_CLIENT_CERT      none            PEM file
+//	TLS.KeyFile                    key-file              CONSUL_CLIENT_KEY       none            PEM file
+//	TLS.ServerName                 server-name           CONSUL_TLS_SERVER_NAME  the host        host name
+//	TLS.InsecureSkipVerify         insecure              CONSUL_HTTP_SSL_VERIFY  false           true, false (environment: the opposite)
+//	Namespace                      namespace             CONSUL_NAMESPACE        the token's     name (Enterprise)
+//	Partition                      partition             CONSUL_PARTITION        the agent's     name (Enterprise)
+//	Datacenter                     dc                    (none)                  the agent's     name
+//	Failover                       failover              (none)                  none            names with commas between them
+//	Peer                           peer                  (none)                  none            name
+//	Near                           near                  (none)                  none            node name or _agent
+//	Limit                          limit                 (none)                  0, all          instances
+//	Filter                         filter                (none)                  none            expression of Consul
+//	Connect                        connect               (none)                  false           true, false
+//	Stale                          stale                 (none)                  false           true, false
+//	MaxStale                       stale                 (none)                  0, no bound     duration
+//	Consistent                     consistent            (none)                  false           true, false
+//	Wait                           wait                  (none)                  60s             duration, 1s to 10m
+//	Rate                           rate                  (none)                  0, no bound     reads a second, of all watches together
+//	Timeout                        timeout               (none)                  12s             duration
+//	TTL                            ttl                   (none)                  15s             duration, 3s at the least
+//	DeregisterAfter                deregister-after      (none)                  1m              duration, 1m at the least
+//	Checks.Kinds                   check                 (none)                  ttl             ttl, grpc, http, tcp; several with commas between them
+//	Checks.Interval                check-interval        (none)                  10s             duration, 1s at the least
+//	Checks.Timeout                 check-timeout         (none)                  the interval    duration, by default 10s at the most
+//	Checks.SuccessBeforePassing    check-successes       (none)                  1               results in a row
+//	Checks.FailuresBeforeCritical  check-failures        (none)                  1               results in a row
+//	Checks.TLS                     check-tls             (none)                  false           true, false
+//	Checks.InsecureSkipVerify      check-insecure        (none)                  false           true, false
+//	Checks.GRPCService             check-grpc-service    (none)                  the server      name
+//	Checks.HTTPPath                check-http-path       (none)                  /               path
+//	Checks.GRPCEndpoint            check-grpc-endpoint   (none)                  the address     name of an endpoint
+//	Checks.HTTPEndpoint            check-http-endpoint   (none)                  the address     name of an endpoint
+//	Checks.TCPEndpoint             check-tcp-endpoint    (none)                  the address     name of an endpoint
+//	WarningWeight                  warning-weight        (none)                  100             percent of the weight, 1 to 100
+//	Format                         format                (none)                  rollcall        rollcall, kratos
+//	Sidecar                        sidecar               (none)                  false           true, false
+//	SidecarPort                    sidecar-port          (none)                  0, Consul's     port
+//	ConnectNative                  connect-native        (none)                  false           true, false
+//	Meta                           meta                  (none)                  none            KEY=VALUE; several with commas between them
+//	EnableTagOverride              enable-tag-override   (none)                  false           true, false
+//	Options.CacheDir               cache-dir             (none)                  none            folder
+//	Options.Linger                 linger                (none)                  30s             duration
 //
 // A redirect is not followed: it would take the token to another host. The other Options have no URL parameter. Durations are written as in Go, such as 90s; in a JSON file they are
 // nanoseconds. Namespace and partition are passed on, and refused with the server's words by a Consul that has neither.
