@@ -153,3 +153,36 @@ func TestABadAnswerLeavesTheLastOne(t *testing.T) {
 		t.Errorf("after bad answers the good one is %v, %v", after, err)
 	}
 }
+
+// What is read of an answer does not depend on the one before: the same instances, or an error both times. Of elements that begin
+// alike, the shorter one must not be taken for the longer.
+func FuzzAnswerAfterAnother(f *testing.F) {
+	a, b := entryOf("a", "1"), entryOf("b", "1")
+	short, long := `{"Service":{"Service":"s"}}`, `{"Service":{"Service":"s"}, "Node":{}}`
+	for _, s := range [][2]string{
+		{string(answerOf(a, b)), string(answerOf(b, a))}, {string(answerOf(a, a, b)), string(answerOf(a, b))}, {string(answerOf(short)), string(answerOf(long))},
+		{string(answerOf(long, short)), string(answerOf(short, long))}, {"[" + a + "]", "[" + a + "}]"}, {"[" + a + "]", "[" + a + a + "]"},
+		{"[" + a + "]", "[" + a + "x]"}, {"[" + a + "]", "[" + a + " ,\n" + b + "]"}, {"[" + a + "]", "[" + a + ",]"}, {"[" + a + "]", a}, {"[" + a + "]", "[" + a},
+		{"[1]", "[12]"}, {"[" + a + "]", "[" + a + ",1]"}, {"[" + a + "]", "[" + a + ",null]"}, {"[" + a + "]", "[" + a + `,{"Service":{"Service":"s"}]`}, {"[]", "[]"}, {"[]", "null"},
+		{"[" + a + "]", "[" + a + ",[]]"}, {"[" + a + "]", "[ " + a + " ]"}, {"[" + short + "," + a + "]", "[" + short + short[:len(short)-1] + `,"x":"}"}]`},
+	} {
+		f.Add([]byte(s[0]), []byte(s[1]))
+	}
+	f.Fuzz(func(t *testing.T, before, now []byte) {
+		var used, fresh lastAnswer
+		_, _ = used.update(slices.Clone(before))
+		for range 2 { // and the same again
+			got, err := used.update(slices.Clone(now))
+			want, wantErr := fresh.update(slices.Clone(now))
+			if (err == nil) != (wantErr == nil) {
+				t.Fatalf("%q after %q: the error is %v, and %v when it comes first", now, before, err, wantErr)
+			}
+			if err == nil && !slices.EqualFunc(got, want, func(a, b *registry.Instance) bool { return a.Equal(b) }) {
+				t.Fatalf("%q after %q: it is %v, and %v when it comes first", now, before, got, want)
+			}
+			if err == nil && !json.Valid(now) {
+				t.Fatalf("%q after %q is no JSON, and taken for %d instances", now, before, len(got))
+			}
+		}
+	})
+}
