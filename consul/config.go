@@ -156,6 +156,7 @@ func (c Config) printable() printed {
 			*s = "(hidden)"
 		}
 	}
+	hide(&c.Username) // in a URL it may be a token
 	hide(&c.Password)
 	hide(&c.Token)
 	if strings.Contains(c.Address, "@") { // which may be no proper URL
