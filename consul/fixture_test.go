@@ -21,6 +21,9 @@ import (
 // patience bounds what must happen. It is spent in full only where a test fails.
 const patience = 60 * time.Second
 
+// slack is how many times as long as it is promised something may take, on a machine that is busy with other tests.
+const slack = 3
+
 func discard() *slog.Logger { return slog.New(slog.NewTextHandler(io.Discard, nil)) }
 
 // open returns a client that is closed with the test, if not before.

@@ -50,19 +50,25 @@ type exchange struct {
 // requests that are open then are cut off, and no goroutine is left.
 func NewProxy(tb testing.TB, target string) *Proxy {
 	tb.Helper()
-	return newProxy(tb, target, (*http.Server).Serve)
+	return newProxy(tb, target, "tcp", loopback(0), (*http.Server).Serve)
+}
+
+// NewSocketProxy is NewProxy for clients of a Unix socket at path, which is its Addr.
+func NewSocketProxy(tb testing.TB, target, path string) *Proxy {
+	tb.Helper()
+	return newProxy(tb, target, "unix", path, (*http.Server).Serve)
 }
 
 // NewTLSProxy is NewProxy for clients that speak HTTPS, of either version of HTTP, with a certificate and its key as PEM
 // files. The target is spoken to without TLS.
 func NewTLSProxy(tb testing.TB, target, certFile, keyFile string) *Proxy {
 	tb.Helper()
-	return newProxy(tb, target, func(s *http.Server, l net.Listener) error { return s.ServeTLS(l, certFile, keyFile) })
+	return newProxy(tb, target, "tcp", loopback(0), func(s *http.Server, l net.Listener) error { return s.ServeTLS(l, certFile, keyFile) })
 }
 
-func newProxy(tb testing.TB, target string, serve func(*http.Server, net.Listener) error) *Proxy {
+func newProxy(tb testing.TB, target, network, address string, serve func(*http.Server, net.Listener) error) *Proxy {
 	tb.Helper()
-	listener, err := net.Listen("tcp", loopback(0))
+	listener, err := net.Listen(network, address)
 	if err != nil {
 		tb.Fatalf("testbed: a proxy for %s: %v", target, err)
 	}
@@ -113,7 +119,7 @@ func newProxy(tb testing.TB, target string, serve func(*http.Server, net.Listene
 	return p
 }
 
-// Addr is the host:port of the proxy.
+// Addr is the host:port of the proxy, or the path of its socket.
 func (p *Proxy) Addr() string { return p.addr }
 
 // Requests is how many requests the proxy has received. One is counted before it is forwarded or answered. Those that
