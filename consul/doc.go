@@ -99,7 +99,7 @@
 // # What an announcement looks like
 //
 // An instance is a service of the agent whose ID is service:id, and service:id~mark where either has an upper-case letter,
-// since the catalog does not tell a from A. Address, port, tags and weights stand in the fields of the same name, endpoints
+// since the catalog does not tell a from A, or the ID ends as those of sidecars do. Address, port, tags and weights stand in the fields of the same name, endpoints
 // in the tagged addresses, version, zone and metadata in the meta. The meta also names the announcement, rollcall-owner,
 // and has what Consul does not take as it is in rollcall-more-0 and so on, as JSON: keys with other characters than
 // letters, digits, '-' and '_', values of more than 512 bytes, more than 64 pairs, names that are taken.

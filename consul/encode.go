@@ -54,10 +54,11 @@ func (o *overflow) put(field *map[string]string, key, value string) {
 }
 
 // serviceID is the ID of the entry in Consul. No two instances share one: a service name cannot hold ':', and the catalog,
-// which tells entries of a node apart without regard to case, is given a mark of the case where there is an upper one.
+// which tells entries of a node apart without regard to case, is given a mark of the case where there is an upper one. Nor is it that
+// of the sidecar of another instance, which ends as Consul has it.
 func serviceID(service, id string) string {
 	s := service + ":" + id
-	if s == strings.ToLower(s) {
+	if s == strings.ToLower(s) && !strings.HasSuffix(s, sidecarSuffix) {
 		return s
 	}
 	mark := sha256.Sum256([]byte(s))

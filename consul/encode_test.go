@@ -161,12 +161,14 @@ func TestWhatDoesNotFitIsRefused(t *testing.T) {
 func TestServiceIDsDoNotCollide(t *testing.T) {
 	seen := map[string]string{}
 	for _, service := range []string{"user", "User", "USER", "user-a"} {
-		for _, id := range []string{"a", "A", "a:a", "a:A", "A:a"} {
+		for _, id := range []string{"a", "A", "a:a", "a:A", "A:a", "a" + sidecarSuffix, "A" + sidecarSuffix} {
 			s := strings.ToLower(serviceID(service, id)) // as the catalog has it
-			if other, ok := seen[s]; ok {
-				t.Errorf("%s/%s and %s have one ID: %s", service, id, other, s)
+			for _, s := range []string{s, s + sidecarSuffix} {
+				if other, ok := seen[s]; ok {
+					t.Errorf("%s/%s and %s have one ID: %s", service, id, other, s)
+				}
+				seen[s] = service + "/" + id
 			}
-			seen[s] = service + "/" + id
 		}
 	}
 }

@@ -22,18 +22,22 @@ func (s *settings) connect() *api.AgentServiceConnect {
 }
 
 // dropSidecar removes the sidecar that an earlier configuration has left, of which checks has a check: no process is behind it
-// any more, and Consul removes it with its service alone. An instance of the same service may have that ID too, but a sidecar
-// is of a service of its own.
+// any more, and Consul removes it with its service alone. One that an operator has registered stays: it has no meta of ours, which
+// Consul copies from the instance.
 func (l *lease) dropSidecar(ctx context.Context, checks map[string]*api.AgentCheck) error {
 	if l.d.settings.Sidecar {
 		return nil
 	}
 	id := l.serviceID + sidecarSuffix
 	for _, c := range checks {
-		if c.ServiceID != id || c.ServiceName != l.content.Service+sidecarSuffix {
+		if c.ServiceID != id {
 			continue
 		}
 		err := l.call(ctx, "deregister "+id, func(ctx context.Context) error {
+			sidecar, _, err := l.d.client.Agent().Service(id, l.d.agentOptions(ctx))
+			if err != nil || sidecar == nil || sidecar.Kind != api.ServiceKindConnectProxy || sidecar.Meta[metaOwner] == "" {
+				return err
+			}
 			return l.d.client.Agent().ServiceDeregisterOpts(id, l.d.agentOptions(ctx))
 		})
 		if isGone(err) {

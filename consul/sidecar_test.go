@@ -3,7 +3,10 @@ package consul
 import (
 	"errors"
 	"net"
+	"slices"
 	"testing"
+
+	"github.com/hashicorp/consul/api"
 
 	"github.com/rollcall-go/rollcall/internal/testbed"
 	"github.com/rollcall-go/rollcall/registry"
@@ -91,4 +94,56 @@ func TestSidecarRefusals(t *testing.T) {
 			t.Errorf("%v: %v", c, err)
 		}
 	}
+}
+
+// Consul names a sidecar by the ID of what is behind it, which is no reason to take anything else of that name for one of ours.
+func TestWhatHasTheNameOfASidecar(t *testing.T) {
+	agent := testbed.StartConsul(t)
+	operator := operatorOf(t, agent)
+	in := registry.Instance{ID: "a", Service: "s", Address: "127.0.0.1:1"}
+	other := registry.Instance{ID: "a-sidecar-proxy", Service: "s", Address: "127.0.0.1:2"}
+	for name, c := range map[string]Config{"without": {}, "with": {Sidecar: true}} {
+		t.Run("another instance, "+name+" sidecars", func(t *testing.T) {
+			c.Address = agent.Addr()
+			r := open(t, c)
+			w := watch(t, r, registry.Query{Service: "s", AnyStatus: true})
+			second := register(t, r, other)
+			first := register(t, r, in)
+			p := w.until("both", healthy(2))
+			if p.find("a") == nil || p.find("a-sidecar-proxy") == nil || p.find("a-sidecar-proxy").Address != other.Address {
+				t.Errorf("there are %v", p)
+			}
+			update(t, first, func(in *registry.Instance) { in.Status = registry.Warning })
+			update(t, second, func(in *registry.Instance) { in.Status = registry.Warning })
+			for _, p := range w.all()[slices.IndexFunc(w.all(), healthy(2)):] {
+				if len(p.set) != 2 {
+					t.Errorf("in between there was %v", p)
+				}
+			}
+			for _, g := range []registry.Registration{first, second} {
+				if err := g.Deregister(within(t, patience)); err != nil {
+					t.Error(err)
+				}
+			}
+			if services, err := operator.Agent().Services(); err != nil || len(services) != 0 {
+				t.Errorf("%d services are left: %v", len(services), err)
+			}
+		})
+	}
+	t.Run("an operator's sidecar", func(t *testing.T) {
+		const sidecar = "s:a-sidecar-proxy"
+		err := operator.Agent().ServiceRegister(&api.AgentServiceRegistration{
+			ID: sidecar, Name: "s-sidecar-proxy", Kind: api.ServiceKindConnectProxy, Port: 21000,
+			Proxy: &api.AgentServiceConnectProxyConfig{DestinationServiceName: "s", DestinationServiceID: "s:a"},
+			Check: &api.AgentServiceCheck{TTL: "1h", Status: api.HealthPassing},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		g := register(t, open(t, Config{Address: agent.Addr()}), in)
+		update(t, g, func(in *registry.Instance) { in.Status = registry.Warning })
+		if services, err := operator.Agent().Services(); err != nil || services[sidecar] == nil {
+			t.Errorf("it was taken for one of ours, and removed: %v", err)
+		}
+	})
 }
