@@ -23,6 +23,9 @@ var (
 	policyToKeepTags = append([]string{`node_prefix "" { policy = "read" }`}, policyToAnnounce...)
 	// Lookup and Watch. An instance stands on a node, and is left out where that may not be read.
 	policyToRead = []string{`service "%s" { policy = "read" }`, `node_prefix "" { policy = "read" }`}
+	// The same with Config.Connect, where there are sidecars, and with Config.Peer.
+	policyToReadMesh = append([]string{`service "%s-sidecar-proxy" { policy = "read" }`}, policyToRead...)
+	policyToReadPeer = []string{`service_prefix "" { policy = "read" }`, `node_prefix "" { policy = "read" }`}
 	// Services.
 	policyToList = []string{`service_prefix "" { policy = "read" }`}
 )
@@ -140,8 +143,14 @@ func (c *clusterTrial) announce(service, id string) registry.Registration {
 // testLeastPolicy does each operation with the rules that it needs, and without each of them in turn.
 func testLeastPolicy(c *clusterTrial) {
 	service := uniqueService()
-	c.announce(service, "other")
+	other := c.announce(service, "other")
 	q := registry.Query{Service: service}
+	behind := c.config(c.Token)
+	behind.Sidecar = true
+	meshed := uniqueService()
+	inMesh := register(c, open(c, behind), registry.Instance{ID: "a", Service: meshed, Address: "10.0.0.1:80"})
+	defer inMesh.Deregister(within(c, patience))
+	versions := 0
 	announceAndLeave := func(r *registry.Registry) error {
 		g, err := r.Register(within(c, patience), registry.Instance{ID: "a", Service: service, Address: "10.0.0.1:80"})
 		if err != nil {
@@ -174,14 +183,28 @@ func testLeastPolicy(c *clusterTrial) {
 			return err
 		}, nil},
 		{"watch", policyToRead, func(r *registry.Registry) error {
+			versions++
+			version := fmt.Sprint(versions)
 			for set, err := range r.Watch(within(c, patience), q) {
-				if err == nil && len(set) != 1 {
+				switch {
+				case err != nil:
+					return err
+				case len(set) != 1:
 					return fmt.Errorf("there are %d instances", len(set))
+				case set[0].Version == version: // which the agent's stream tells
+					return nil
 				}
-				return err
+				update(c, other, func(in *registry.Instance) { in.Version = version })
 			}
 			return errors.New("the watch ended")
 		}, nil},
+		{"look up over the mesh", policyToReadMesh, func(r *registry.Registry) error {
+			set, err := r.Lookup(within(c, patience), registry.Query{Service: meshed, AnyStatus: true})
+			if err == nil && len(set) != 1 {
+				return fmt.Errorf("there are %d instances", len(set))
+			}
+			return err
+		}, func(conf *Config) { conf.Connect = true }},
 		{"list services", policyToList, func(r *registry.Registry) error {
 			names, err := r.Services(within(c, patience))
 			if err == nil && !strings.Contains(strings.Join(names, " ")+" ", service+" ") {
@@ -191,10 +214,14 @@ func testLeastPolicy(c *clusterTrial) {
 		}, nil},
 	} {
 		as := func(rules []string) *registry.Registry {
-			conf := c.config(c.token(rules, service).SecretID)
+			conf := c.config("")
+			of := service
 			if o.config != nil {
-				o.config(&conf)
+				if o.config(&conf); conf.Connect {
+					of = meshed
+				}
 			}
+			conf.Token = c.token(rules, of).SecretID
 			return open(c, conf)
 		}
 		if err := o.do(as(o.rules)); err != nil {

@@ -105,9 +105,18 @@ func TestPeers(t *testing.T) {
 	q := registry.Query{Service: uniqueService()}
 	there := operatorOfCluster(t, far)
 	g := there.announce(q.Service, "a")
-	r := open(t, Config{Address: near.Agent.Addr(), Token: near.Token, Peer: "far", Wait: minWait})
+	here := operatorOfCluster(t, near)
+	reading := Config{Address: near.Agent.Addr(), Token: here.token(policyToReadPeer, "").SecretID, Peer: "far", Wait: minWait}
+	r := open(t, reading)
 	w := watch(t, r, q)
 	w.until("the instance of the peer", healthy(1))
+	for i := range policyToReadPeer {
+		less := reading
+		less.Token = here.token(policyToReadPeer[i:i+1], "").SecretID
+		if set, err := open(t, less).Lookup(within(t, patience), q); !errors.Is(err, registry.ErrDenied) {
+			t.Errorf("with nothing but %s there are %v, %v", policyToReadPeer[i], set, err)
+		}
+	}
 	update(t, g, func(in *registry.Instance) { in.Version = "2" })
 	w.until("a change", func(p pair) bool { return healthy(1)(p) && p.set[0].Version == "2" })
 	if set, err := r.Lookup(within(t, patience), q); err != nil || len(set) != 1 {
@@ -124,8 +133,25 @@ func TestPeers(t *testing.T) {
 	if set, err := r.Lookup(within(t, patience), none); err != nil || len(set) != 0 {
 		t.Errorf("of a service that the peer has not there are %v, %v", set, err)
 	}
-	slip := Config{Address: near.Agent.Addr(), Token: near.Token, Peer: "fra"}
+	slip := reading
+	slip.Peer = "fra"
 	if set, err := open(t, slip).Lookup(within(t, patience), q); !errors.Is(err, registry.ErrUnavailable) || !strings.Contains(err.Error(), `peer that does not exist, or exports nothing: "fra"`) {
 		t.Errorf("of a peer that does not exist there are %v, %v", set, err)
 	}
+
+	// Consul keeps what it has been told of a peer that is down. Where it is down itself, it is an outage as any other.
+	far.KillServers()
+	if set, err := r.Lookup(within(t, patience), q); err != nil || len(set) != 2 {
+		t.Errorf("of a peer that is down there are %v, %v", set, err)
+	}
+	near.KillServers()
+	w.until("why the set may be old", func(p pair) bool { return errors.Is(p.err, registry.ErrUnavailable) })
+	near.RestartServers()
+	w.until("health again", healthy(2))
+	for i, p := range w.all() {
+		if len(p.set) == 0 {
+			t.Errorf("pair %d is %v, which lacks the last good set", i, p)
+		}
+	}
+	far.RestartServers() // for the announcements to be taken back
 }

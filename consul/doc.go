@@ -94,6 +94,8 @@
 //	the same, with Sidecar        service "NAME-sidecar-proxy" { policy = "write" } too
 //	the same, EnableTagOverride   node_prefix "" { policy = "read" } too; without it the agent's own minute is waited for
 //	Lookup, Watch                 service "NAME" { policy = "read" }  node_prefix "" { policy = "read" }
+//	the same, with Connect        service "NAME-sidecar-proxy" { policy = "read" } too, where there are sidecars
+//	the same, with Peer           service_prefix "" { policy = "read" }  node_prefix "" { policy = "read" }
 //	Services                      service_prefix "" { policy = "read" }
 //
 // # What an announcement looks like
@@ -159,6 +161,7 @@
 // where there were instances is confirmed by a read without an index, which fails where it should, and so is, once in a
 // Wait, that nothing has changed. A store that has lost its data is empty until every instance has announced itself again:
 // [registry.Options].EmptyHold says how long that is not believed. An answer that the ACLs cut is
-// [registry.ErrDenied], as is one that Consul refuses; a request that it calls bad is [registry.ErrInvalid]; everything else
+// [registry.ErrDenied], as is one that Consul refuses; where no token is shown Consul does not say that it has cut one, so where
+// such an answer is empty it is asked again in a way that it refuses; a request that it calls bad is [registry.ErrInvalid]; everything else
 // that goes wrong is [registry.ErrUnavailable].
 package consul

@@ -25,6 +25,7 @@ type source struct {
 
 	brief     bool      // the last read waited, but was not given the whole of Config.Wait to do so
 	confirmed time.Time // when the set was last known to be no stream's memory
+	hides     bool      // the last answer would not say that the ACLs have cut it
 }
 
 // Next implements [registry.Source].
@@ -100,6 +101,11 @@ func (s *source) fresh(ctx context.Context) ([]*registry.Instance, error) {
 		}
 		return nil, s.d.unavailable(s.what(), why)
 	}
+	if len(set) == 0 && s.hides {
+		if err := s.mayRead(ctx); err != nil {
+			return nil, err
+		}
+	}
 	s.index, s.confirmed = index, time.Now()
 	return set, nil
 }
@@ -165,6 +171,7 @@ func (s *source) read(ctx context.Context, index uint64, stale bool) ([]*registr
 	if got.header.Get("X-Consul-Results-Filtered-By-ACLs") == "true" {
 		return nil, 0, s.d.filtered(s.what())
 	}
+	s.hides = s.d.mayHide(got.header)
 	if stale && tooOld(got.header, conf.MaxStale) {
 		s.last.spare = reusable(got.body)
 		return s.read(ctx, 0, false)
