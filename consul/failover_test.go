@@ -271,31 +271,37 @@ func TestFailoverRefusals(t *testing.T) {
 	}
 }
 
-// joinedByWAN starts two datacenters of one server each.
-func joinedByWAN(t *testing.T) (dc1, dc2 *testbed.Consul) {
+// joinedByWAN starts datacenters of one server each: dc1, dc2 and so on.
+func joinedByWAN(t *testing.T, n int) (all []*testbed.Consul) {
 	t.Helper()
-	start := func(name, more string) (*testbed.Consul, int) {
+	first := 0 // the port of the first one
+	for i := range n {
 		port := freePort(t)
-		return testbed.StartConsul(t, testbed.ConsulOptions{Config: fmt.Sprintf("datacenter = %q\nports { serf_wan = %d }\n%s", name, port, more)}), port
+		more := fmt.Sprintf("datacenter = \"dc%d\"\nports { serf_wan = %d }\n", i+1, port)
+		if i == 0 {
+			first = port
+		} else {
+			more += fmt.Sprintf("retry_join_wan = [\"127.0.0.1:%d\"]\nretry_interval_wan = \"1s\"", first)
+		}
+		all = append(all, testbed.StartConsul(t, testbed.ConsulOptions{Config: more}))
 	}
-	dc1, port := start("dc1", "")
-	dc2, _ = start("dc2", fmt.Sprintf("retry_join_wan = [\"127.0.0.1:%d\"]\nretry_interval_wan = \"1s\"", port))
-	eventually(t, "each knows the other", func() bool {
-		for _, a := range []*testbed.Consul{dc1, dc2} {
-			for _, name := range []string{"dc1", "dc2"} {
-				if _, _, err := operatorOf(t, a).Catalog().Nodes(&api.QueryOptions{Datacenter: name}); err != nil {
+	eventually(t, "each knows the others", func() bool {
+		for _, a := range all {
+			for i := range n {
+				if _, _, err := operatorOf(t, a).Catalog().Nodes(&api.QueryOptions{Datacenter: fmt.Sprint("dc", i+1)}); err != nil {
 					return false
 				}
 			}
 		}
 		return true
 	})
-	return dc1, dc2
+	return all
 }
 
 func TestFailoverBetweenDatacenters(t *testing.T) {
 	clearEnvironment(t)
-	dc1, dc2 := joinedByWAN(t)
+	all := joinedByWAN(t, 2)
+	dc1, dc2 := all[0], all[1]
 	here, there := open(t, Config{Address: dc1.Addr()}), open(t, Config{Address: dc2.Addr()})
 	service := uniqueService()
 	local := register(t, here, registry.Instance{ID: "a", Service: service, Address: "10.0.0.1:80"})
@@ -319,6 +325,41 @@ func TestFailoverBetweenDatacenters(t *testing.T) {
 	for _, g := range []registry.Registration{local, remote} {
 		if err := g.Deregister(within(t, patience)); err != nil {
 			t.Error(err)
+		}
+	}
+}
+
+// A datacenter that is dead delays nothing, whether it refuses calls or says nothing at all.
+func TestFailoverPastADeadDatacenter(t *testing.T) {
+	clearEnvironment(t)
+	all := joinedByWAN(t, 3)
+	service := uniqueService()
+	var in []registry.Registration
+	for i, agent := range all {
+		r := open(t, Config{Address: agent.Addr(), TTL: patience})
+		in = append(in, register(t, r, registry.Instance{ID: fmt.Sprint("i", i+1), Service: service, Address: "10.0.0.1:80"}))
+	}
+	w := watch(t, open(t, Config{Address: all[0].Addr(), Failover: "dc2,dc3"}), registry.Query{Service: service})
+	w.until("the local one", has("dc1", "i1"))
+	for _, c := range []struct {
+		name string
+		die  func()
+	}{{"silent", all[1].Stop}, {"killed", all[1].Kill}} {
+		c.die()
+		began := time.Now()
+		update(t, in[0], func(in *registry.Instance) { in.Status = registry.Critical })
+		w.until("the one after the dead one", has("dc3", "i3"))
+		took := time.Since(began)
+		t.Logf("%s: it took %v", c.name, took)
+		if took > DefaultTimeout/2 {
+			t.Errorf("%s: it took %v, as long as the dead one", c.name, took)
+		}
+		update(t, in[0], func(in *registry.Instance) { in.Status = registry.Passing })
+		w.until("back", has("dc1", "i1"))
+	}
+	for _, p := range w.all() {
+		if len(p.set) != 1 {
+			t.Errorf("in between there was %v", p)
 		}
 	}
 }

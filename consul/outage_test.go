@@ -2,8 +2,11 @@ package consul
 
 import (
 	"errors"
+	"strings"
 	"testing"
 	"time"
+
+	"github.com/hashicorp/consul/api"
 
 	"github.com/rollcall-go/rollcall/internal/testbed"
 	"github.com/rollcall-go/rollcall/registry"
@@ -92,9 +95,27 @@ func testNoLeader(c *clusterTrial) {
 	c.announce(q.Service, "a")
 	w := watch(c, open(c, Config{Address: c.Agent.Addr(), Token: c.Token, Wait: minWait}), q)
 	w.until("the instance", healthy(1))
+	eventually(c, "the last server has it", func() bool { // which may lag behind
+		entries, _, err := clientOf(c, c.Servers[2], c.Token).Health().Service(q.Service, "", true, &api.QueryOptions{AllowStale: true})
+		return err == nil && len(entries) == 1
+	})
 	c.Servers[0].Kill()
 	c.Servers[1].Kill()
-	w.until("why the set may be old", func(p pair) bool { return errors.Is(p.err, registry.ErrUnavailable) })
+	p := w.until("why the set may be old", func(p pair) bool { return errors.Is(p.err, registry.ErrUnavailable) })
+	if text := p.err.Error(); !strings.Contains(text, "No cluster leader") && !strings.Contains(text, "connection refused") {
+		c.Errorf("it does not say why: %v", p.err)
+	}
+	// Who wants no more than what a server without a leader knows has it, as long as that is not older than it wants.
+	stale := Config{Address: c.Agent.Addr(), Token: c.Token, Stale: true}
+	eventually(c, "what a server remembers", func() bool {
+		set, err := open(c, stale).Lookup(within(c, patience), q)
+		return err == nil && len(set) == 1
+	})
+	stale.MaxStale = time.Second
+	eventually(c, "that it is too old", func() bool {
+		set, err := open(c, stale).Lookup(within(c, patience), q)
+		return errors.Is(err, registry.ErrUnavailable) && set == nil
+	})
 	c.RestartServers()
 	w.until("health again", healthy(1))
 	neverEmpty(c, w, registry.ErrUnavailable)
