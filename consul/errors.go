@@ -101,7 +101,7 @@ func (d *driver) classify(ctx context.Context, what string, limit time.Duration,
 			e.text += " (the agent may want a client certificate, and TLS.CertFile is not set)"
 		}
 	}
-	e.text = d.settings.scrub(e.text) // before a cut that would leave the first half of a secret
+	e.text = d.settings.scrub(e.text) // before it is cut, which might leave half of a token
 	if len(e.text) > maxWords {
 		e.text = strings.ToValidUTF8(e.text[:maxWords], "") + "…"
 	}

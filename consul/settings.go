@@ -2,6 +2,7 @@ package consul
 
 import (
 	"cmp"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"net"
@@ -21,6 +22,7 @@ type settings struct {
 	location string // of the agent
 	token    *token
 	password string
+	basic    string // user and password as they are sent
 	// anonymous says that there is no client certificate.
 	anonymous bool
 	meta      map[string]string // of Config.Meta
@@ -60,6 +62,7 @@ func resolve(c Config) (*settings, []address, *api.Config, error) {
 	s.meta, _ = parseMeta(c.Meta) // was checked
 	if conf.HttpAuth != nil {
 		s.password = conf.HttpAuth.Password
+		s.basic = base64.StdEncoding.EncodeToString([]byte(conf.HttpAuth.Username + ":" + s.password))
 	}
 	if !isToken(s.token.value) {
 		return fail(invalid("Token (token)", "(not shown)", "holds a control character, which no HTTP header can"))
@@ -99,7 +102,7 @@ func checkSwitch(name string) error {
 
 // scrub takes the secrets out of a text that somebody else wrote. Consul is not known to repeat a token; a proxy might.
 func (s *settings) scrub(text string) string {
-	for _, secret := range append(s.token.secrets(), s.password) {
+	for _, secret := range append(s.token.secrets(), s.basic, s.password) {
 		if secret != "" {
 			text = strings.ReplaceAll(text, secret, "(hidden)")
 		}
