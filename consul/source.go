@@ -74,11 +74,12 @@ func (s *source) next(ctx context.Context) ([]*registry.Instance, error) {
 		return set, nil
 	}
 	set, err = s.fresh(ctx)
-	if err == nil && len(set) == 0 && s.size > 0 && (fell || s.index < before) {
+	if err == nil && 2*len(set) < s.size && (fell || s.index < before) {
 		// Said once: the next read is believed, by package registry after a while, in which those who are not gone
 		// announce themselves again.
-		s.size = 0
-		return nil, s.d.unavailable(s.what(), fmt.Sprintf("the store began again: its index fell below %d, and there are no instances any more", before))
+		was := s.size
+		s.size = len(set)
+		return nil, s.d.unavailable(s.what(), fmt.Sprintf("the store began again: its index fell below %d, and there are %d of the %d instances", before, len(set), was))
 	}
 	return set, err
 }

@@ -170,6 +170,25 @@ func TestAnswersThatSayNothing(t *testing.T) {
 	}
 }
 
+// What came back first is not all that there is: a store that began again and has a few is in as much doubt as one that has none.
+func TestAStoreThatBeganAgainWithAFew(t *testing.T) {
+	for name, answers := range map[string][]answer{
+		"by the wait":  {set("4", "b"), set("5", "b"), set("6", "b"), set("7", "a", "b", "c")},
+		"by the probe": {set("10", "a", "b", "c"), set("5", "b"), set("6", "b"), set("7", "a", "b", "c")},
+	} {
+		src, s := scripted(t, Config{}, registry.Query{}, append([]answer{set("10", "a", "b", "c")}, answers...)...)
+		if got := next(t, src); got != "a b c" {
+			t.Fatalf("%s: the first set is %q", name, got)
+		}
+		if got := next(t, src); !strings.Contains(got, "began again") || !strings.Contains(got, "1 of the 3 instances") {
+			t.Errorf("%s: then it is %q, want doubt", name, got)
+		}
+		if got := next(t, src) + ", " + next(t, src); got != "b, a b c" || !slices.Equal(s.reads(), []string{"", "10", "", "", "6"}) {
+			t.Errorf("%s: said once, it is %q, by reads with the indexes %q", name, got, s.reads())
+		}
+	}
+}
+
 // next returns the IDs of the next set, or the error.
 func next(t *testing.T, src registry.Source) string {
 	t.Helper()

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -258,32 +259,58 @@ func testTooMuchMetadata(t *testing.T, agent *testbed.Consul) {
 // TestStoreBeginsAgain wipes the server under a watch behind a proxy that asks the new one the old question, so that
 // nothing but the index tells.
 func TestStoreBeginsAgain(t *testing.T) {
+	for name, back := range map[string]int{"with nothing": 0, "with one of three": 1} {
+		t.Run(name, func(t *testing.T) { testStoreBeginsAgain(t, back) })
+	}
+}
+
+// testStoreBeginsAgain has that many instances back before the watch hears of it.
+func testStoreBeginsAgain(t *testing.T, back int) {
 	agent := testbed.StartConsul(t)
 	proxy := testbed.NewProxy(t, agent.Addr())
 	operator := operatorOf(t, agent)
-	for port := range 50 { // so that the index of the wiped store is lower for long
-		if err := operator.Agent().ServiceRegister(foreign("other", port+1)); err != nil {
+	put := func(service string, port int) {
+		t.Helper()
+		s := foreign(service, port)
+		s.ID = fmt.Sprint(service, port)
+		if err := operator.Agent().ServiceRegister(s); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := operator.Agent().ServiceRegister(foreign("s", 80)); err != nil {
-		t.Fatal(err)
+	for port := range 50 { // so that the index of the wiped store is lower for long
+		put("other", port+1)
+	}
+	const before = 3
+	for i := range before {
+		put("s", 80+i)
 	}
 	w := watch(t, open(t, Config{Address: proxy.Addr(), Wait: 2 * minWait}), registry.Query{Service: "s"})
-	w.until("the instance", healthy(1))
+	w.until("the instances", healthy(before))
 
 	proxy.Hang() // its connection to the server breaks, but not that to the client
 	agent.Restart(false)
+	for i := range back {
+		put("s", 90+i)
+	}
+	eventually(t, "the catalog has them", func() bool {
+		entries, _, err := operator.Health().Service("s", "", true, nil)
+		return err == nil && len(entries) == back
+	})
 	proxy.Heal()
 	p := w.until("doubt", func(p pair) bool { return p.err != nil })
-	if len(p.set) != 1 {
+	if len(p.set) != before {
 		t.Errorf("beside the doubt is %v", p)
 	}
-	if err := operator.Agent().ServiceRegister(foreign("s", 81)); err != nil {
-		t.Fatal(err)
+	for i := back; i < before; i++ {
+		put("s", 90+i)
 	}
-	p = w.until("the new instance", healthy(1))
-	if p.set[0].Address != "127.0.0.1:81" {
+	p = w.until("the new instances", func(p pair) bool { return healthy(before)(p) && p.find("s90") != nil })
+	if p.set[0].Address != "127.0.0.1:90" {
 		t.Errorf("got %v", p.set[0].Address)
+	}
+	for _, p := range w.all()[slices.IndexFunc(w.all(), healthy(before)):] {
+		if 2*len(p.set) < before { // which is what package registry doubts
+			t.Errorf("it believed %v", p)
+		}
 	}
 }
