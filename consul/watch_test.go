@@ -70,7 +70,8 @@ func testNoWrongSet(t *testing.T, agent *testbed.Consul) {
 		{"no index", header("X-Consul-Index", "", wrong), registry.ErrUnavailable, "index 0, which no catalog has"},
 		{"cut by ACLs", header("X-Consul-Results-Filtered-By-ACLs", "true", "[]"), registry.ErrDenied, "service:read and node:read"},
 		{"truncated", header("Content-Length", "5000", wrong[:20]), registry.ErrUnavailable, "unexpected EOF"},
-		{"malformed", header("Content-Type", "text/html", "<html>"), registry.ErrUnavailable, "not a JSON array"},
+		{"malformed", header("Content-Type", "application/json", "<html>"), registry.ErrUnavailable, "not a JSON array"},
+		{"a web page", header("Content-Type", "text/html", "<html>"), registry.ErrUnavailable, "is not Consul"},
 		{"500", status(500), registry.ErrUnavailable, "HTTP status 500: out of order"},
 		{"429", status(429), registry.ErrUnavailable, "HTTP status 429: out of order"},
 	} {
