@@ -90,6 +90,11 @@ func (s *source) fresh(ctx context.Context) ([]*registry.Instance, error) {
 	if err == nil && len(set) == 0 && s.d.settings.Stale {
 		set, index, err = s.read(ctx, 0, false) // a server that lags behind may not know of the first instance yet
 	}
+	if err == nil && len(set) == 0 && s.hides {
+		if err = s.mayRead(ctx); err == nil {
+			set, index, err = s.read(ctx, 0, false) // the right to read may have come in between
+		}
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -101,11 +106,6 @@ func (s *source) fresh(ctx context.Context) ([]*registry.Instance, error) {
 			why += fmt.Sprintf(", but one of a peer that does not exist, or exports nothing: %q", peer)
 		}
 		return nil, s.d.unavailable(s.what(), why)
-	}
-	if len(set) == 0 && s.hides {
-		if err := s.mayRead(ctx); err != nil {
-			return nil, err
-		}
 	}
 	s.index, s.confirmed = index, time.Now()
 	return set, nil
