@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -79,30 +80,38 @@ func floorOf(k key) string {
 	return ""
 }
 
+// kind is what contenders are compared in.
+func (m *measured) kind() key {
+	k := m.key
+	k.contender = ""
+	if k.scenario == "picks" {
+		_, k.contender = likesOf(m.contender)
+	}
+	return k
+}
+
+// rank is the column of m: the floor, ours, or the others.
+func (m *measured) rank() int {
+	switch {
+	case m.contender == floorOf(m.key):
+		return 0
+	case m.contender == "Rollcall" || strings.HasPrefix(m.contender, "rollcall_"):
+		return 1
+	}
+	return 2
+}
+
 // rows are the figures, those of one kind side by side, and the floor first, then ours, then the others.
 func (r *report) rows() []*measured {
 	kinds := map[key]int{}
-	kind := func(m *measured) key { k := m.key; k.contender = ""; return k }
 	for _, m := range r.all {
-		if _, ok := kinds[kind(m)]; !ok {
-			kinds[kind(m)] = len(kinds)
+		if _, ok := kinds[m.kind()]; !ok {
+			kinds[m.kind()] = len(kinds)
 		}
-	}
-	rank := func(m *measured) int {
-		switch {
-		case m.contender == floorOf(m.key):
-			return 0
-		case m.contender == "Rollcall" || strings.HasPrefix(m.contender, "rollcall_"):
-			return 1
-		}
-		return 2
 	}
 	rows := slices.Clone(r.all)
 	slices.SortStableFunc(rows, func(a, b *measured) int {
-		if d := kinds[kind(a)] - kinds[kind(b)]; d != 0 {
-			return d
-		}
-		return rank(a) - rank(b)
+		return cmp.Or(kinds[a.kind()]-kinds[b.kind()], a.rank()-b.rank())
 	})
 	return rows
 }
@@ -146,20 +155,46 @@ func short3(v float64) string {
 	}
 }
 
-// markdown writes the head and one table.
+// markdown writes the head and one table: a row for each figure, with all contenders in it.
 func (r *report) markdown(w io.Writer) {
 	for _, line := range r.Head {
 		fmt.Fprintf(w, "- %s\n", line)
 	}
-	fmt.Fprint(w, "\n| scenario | registry | case | figure | contender | median | least to most | of the floor |\n|---|---|---|---|---|---|---|---|\n")
-	for _, m := range r.rows() {
-		middle, spread, ratio := r.figures(m)
-		name := m.contender
-		if name == floorOf(m.key) {
-			name += " (floor)"
+	fmt.Fprint(w, "\n| scenario | registry | case | figure | floor | Rollcall | the others |\n|---|---|---|---|---|---|---|\n")
+	rows := r.rows()
+	for len(rows) > 0 {
+		k := rows[0].kind()
+		n := slices.IndexFunc(rows, func(m *measured) bool { return m.kind() != k })
+		if n < 0 {
+			n = len(rows)
 		}
-		fmt.Fprintf(w, "| %s | %s | %s | %s | %s | %s | %s | %s |\n", m.scenario, m.backend, m.what, m.figure, name, middle, spread, ratio)
+		cells := make([][]string, 3)
+		for _, m := range rows[:n] {
+			cells[m.rank()] = append(cells[m.rank()], r.cell(m))
+		}
+		fmt.Fprintf(w, "| %s | %s | %s | %s |", k.scenario, k.backend, k.what, k.figure)
+		for _, c := range cells {
+			fmt.Fprintf(w, " %s |", strings.Join(c, "<br>"))
+		}
+		fmt.Fprintln(w)
+		rows = rows[n:]
 	}
+}
+
+// cell is what the table says of m.
+func (r *report) cell(m *measured) string {
+	middle, spread, ratio := r.figures(m)
+	text := middle
+	if spread != "" {
+		text += " (" + spread + ")"
+	}
+	if ratio != "" {
+		text += ", **" + ratio + "**"
+	}
+	if m.contender == "Rollcall" {
+		return text
+	}
+	return m.contender + ": " + text
 }
 
 // json writes the same for machines, with every sample.
