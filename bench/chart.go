@@ -29,6 +29,10 @@ var (
 	othersColor = color.RGBA{R: 0x9a, G: 0xa5, B: 0xb1, A: 0xff}
 )
 
+func (r *report) hasChart() bool {
+	return slices.ContainsFunc(r.all, func(m *measured) bool { return m.scenario == chartedScenario })
+}
+
 // chart draws what a storm costs each contender, for each registry by itself: the two are not compared.
 func (r *report) chart(file string) error {
 	parts := map[string][]*measured{}
@@ -44,9 +48,6 @@ func (r *report) chart(file string) error {
 		}
 		parts[m.backend] = append(parts[m.backend], m)
 		height += barHeight
-	}
-	if len(backends) == 0 {
-		return fmt.Errorf("-chart: nothing of the scenario %s was measured", chartedScenario)
 	}
 	canvas, err := draw.NewFormattedCanvas(chartWidth, height, strings.TrimPrefix(filepath.Ext(file), "."))
 	if err != nil {

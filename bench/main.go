@@ -68,6 +68,9 @@ func run() error {
 	if err != nil {
 		return err
 	}
+	if *chart != "" && !slices.ContainsFunc(chosen, func(s scenario) bool { return s.name == chartedScenario }) {
+		return fmt.Errorf("-chart: it is of the scenario %s, which -only leaves out", chartedScenario)
+	}
 	bed := &bed{}
 	defer bed.end()
 	for _, name := range b.backends {
@@ -85,8 +88,15 @@ func run() error {
 		if err := s.run(b); err != nil {
 			return err
 		}
+		// A run takes more than an hour: what there is of it is not to be lost with the rest.
+		if err := b.write(*table, *asJSON, *chart); err != nil {
+			return err
+		}
 	}
-	return b.write(*table, *asJSON, *chart)
+	if *table == "" {
+		b.report.markdown(os.Stdout)
+	}
+	return nil
 }
 
 func choose(only string) ([]scenario, error) {
@@ -104,19 +114,19 @@ func choose(only string) ([]scenario, error) {
 	return chosen, nil
 }
 
-// write puts the results where they are wanted.
+// write puts the results that there are into the files that are wanted.
 func (b *bench) write(table, asJSON, chart string) error {
-	if table == "" {
-		b.report.markdown(os.Stdout)
-	} else if err := toFile(table, func(f *os.File) error { b.report.markdown(f); return nil }); err != nil {
-		return err
+	if table != "" {
+		if err := toFile(table, func(f *os.File) error { b.report.markdown(f); return nil }); err != nil {
+			return err
+		}
 	}
 	if asJSON != "" {
 		if err := toFile(asJSON, func(f *os.File) error { return b.report.json(f) }); err != nil {
 			return err
 		}
 	}
-	if chart != "" {
+	if chart != "" && b.report.hasChart() {
 		return b.report.chart(chart)
 	}
 	return nil
