@@ -12,14 +12,7 @@ type ownFormat struct{}
 
 func (ownFormat) prefix() string { return DefaultPrefix }
 
-// encode leaves out a weight of 1, which is what decode takes an entry without one for.
-func (ownFormat) encode(in *registry.Instance) ([]byte, error) {
-	lean := *in
-	if lean.Weight == 1 {
-		lean.Weight = 0
-	}
-	return marshal(in, &lean)
-}
+func (ownFormat) encode(in *registry.Instance) ([]byte, error) { return marshal(in, in) }
 
 // decode takes the ID and the service from the key where the value has none. It refuses a value that is another instance than
 // the key says: the key decides which entry a later change or deletion means. One without a weight has that of most, and not

@@ -129,7 +129,7 @@ func (l late) Deregister(ctx context.Context) error {
 func TestAnAnnouncementThatComesLateIsTakenBack(t *testing.T) {
 	store := newStore(t)
 	l := late{store: store, now: make(chan struct{}), takenBack: make(chan struct{})}
-	s := run(t, grpcx.Server{Registrar: l, DrainDelay: -1, DeregisterTimeout: time.Millisecond})
+	s := run(t, grpcx.Server{Registrar: l, DrainDelay: -1, DeregisterTimeout: 300 * time.Millisecond})
 	s.leave()
 	if err := s.ends(t); err != nil {
 		t.Error(err)

@@ -79,7 +79,7 @@ func (in Instance) KeyValue(f Form) (key, value string) {
 		v = map[string]any{"Op": 0, "Addr": in.Address, "Metadata": data}
 	case Rollcall:
 		v = map[string]any{"id": in.ID(), "service": in.Service, "address": in.Address, "version": Version, "zone": Zone,
-			"metadata": Metadata}
+			"metadata": Metadata, "weight": 1}
 	default:
 		panic("no form of etcd: " + f)
 	}
