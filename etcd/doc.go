@@ -85,7 +85,7 @@
 // # What is believed
 //
 // A watch reads the whole set once, linearizably and at one revision, and then changes alone; an event costs the decoding
-// of one value. It has a stream of its own, which is never resumed: after each break, and after a compaction that it was too
+// of one value. All watches share a stream, and none is ever resumed: after each break, and after a compaction that it was too
 // slow for, the set is read again. For etcd's own way, to resume at the next revision, is blind where the store was wiped or
 // restored meanwhile. A member that has no leader ends its watches, and is avoided for half a minute, as is one that does not
 // answer. A connection that is silent is probed, and a watch that is silent for half a minute is asked for a sign of life, and

@@ -142,7 +142,8 @@ func (s *source) apply(edit *edition, b batch) {
 // waits for a revision that a store which was restored from a backup has yet to come to; so a long silence is looked into.
 func (s *source) receive(ctx context.Context) (batch, error) {
 	b, ok, err := s.wait(ctx, s.d.silence)
-	if ok || err != nil {
+	// A sign of life comes to every watch of a stream, whoever asked for it, and may be one of a store that began again.
+	if err != nil || ok && b.revision >= s.revision {
 		return b, err
 	}
 	now, err := s.d.revision(ctx, s.what(), s.prefix)
@@ -151,6 +152,8 @@ func (s *source) receive(ctx context.Context) (batch, error) {
 		return batch{}, err
 	case now < s.revision:
 		return batch{}, s.d.rolledBack(s.what(), s.revision, now)
+	case ok:
+		return b, nil
 	}
 	s.watch.stream.probe()
 	b, ok, err = s.wait(ctx, s.d.settings.Timeout)

@@ -151,6 +151,19 @@ func TestAWatchFailsAlone(tt *testing.T) {
 	}
 }
 
+// What one watch asks for, all others hear, and learn from.
+func TestASignOfLifeOfAStoreThatBeganAgain(tt *testing.T) {
+	t := newStreamTrial(tt)
+	asks, hears := t.follow("asks"), t.follow("hears")
+	t.put("hears", "a")
+	t.holds(hears, 1)
+	hears.revision += 1000 // as it was before the store was restored
+	asks.watch.stream.probe()
+	_, err := hears.Next(within(t, patience))
+	wantKind(t.T, err, registry.ErrUnavailable)
+	t.holds(hears, 1)
+}
+
 // etcd says in the order of the requests which number a watch has, and one may be closed before.
 func TestNumbersOfWatches(t *testing.T) {
 	d := driverFor(t, Config{})
