@@ -74,7 +74,7 @@ func (b *bench) callsOnce(c contender.Contender, service string) error {
 	tell := func(name string, a callsAnswer) {
 		k := key{"calls", c.Backend, "three servers", "", name}
 		figure := func(f, unit string, v float64) { k.figure = f; b.report.add(k, unit, v) }
-		figure("calls a second", "(more is better)", float64(a.Made)/a.Elapsed.Seconds())
+		figure("calls a second (more is better)", "", float64(a.Made)/a.Elapsed.Seconds())
 		figure("median latency", "ms", milliseconds(a.Median))
 		figure("99th percentile", "ms", milliseconds(a.P99))
 		figure("failed calls", "", float64(a.Failed))
@@ -108,8 +108,8 @@ func (b *bench) callsOnce(c contender.Contender, service string) error {
 	}
 	k := key{"calls", c.Backend, "three servers replaced one by one", "failed calls", c.Name}
 	b.report.add(k, "", float64(a.Calls.Failed))
-	k.figure = "calls made"
-	b.report.add(k, "(more is better)", float64(a.Calls.Made))
+	k.figure = "calls made (more is better)"
+	b.report.add(k, "", float64(a.Calls.Made))
 	return nil
 }
 

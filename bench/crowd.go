@@ -38,6 +38,7 @@ func (b *bench) crowd() error {
 				return err
 			}
 		}
+		b.stores[backend].restart(false)
 	}
 	return nil
 }

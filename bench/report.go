@@ -130,7 +130,9 @@ func (r *report) figures(m *measured) (middle, spread, ratio string) {
 		return m.texts[0] + times, "", ""
 	}
 	middle = short3(m.median()) + unit
-	spread = short3(slices.Min(m.samples)) + " to " + short3(slices.Max(m.samples))
+	if len(m.samples) > 1 {
+		spread = short3(slices.Min(m.samples)) + " to " + short3(slices.Max(m.samples))
+	}
 	floor := m.key
 	floor.contender = floorOf(m.key)
 	for _, f := range r.all {
