@@ -27,13 +27,15 @@
 //	cd grpcx/internal/picks && go test -run '^$' -bench Pick
 //
 //	                              3      100     1,000
-//	pick_first                  2.0      2.3       2.0
-//	round_robin                 7.4      7.5       7.1
-//	rollcall_weighted           8.3      8.1        12
-//	rollcall_zone               8.8      9.3       9.1
-//	rollcall_p2c                 37       40        45
-//	least_request_experimental   89 (3)   84 (3)    98 (3)
-//	ring_hash_experimental      239 (3)  274 (3)   204 (3)
+//	pick_first                  2.4      2.4       2.2
+//	round_robin                 9.6      9.0       9.1
+//	rollcall_round_robin        9.1      9.3       9.1
+//	rollcall_zone                10       11        11
+//	rollcall_weighted           9.7      9.6        15
+//	weighted_round_robin        130 (1)  149 (1)   166 (1)
+//	rollcall_p2c                 49       51        59
+//	least_request_experimental  105 (3)  103 (3)   138 (3)
+//	ring_hash_experimental      489 (3)  497 (3)   359 (3)
 //
 // rollcall_p2c takes the time of every call while an instance gets fewer than a thousand a second; such a pick reads the clock
 // twice and costs 120 to 160 ns, and an allocation (go test -run '^$' -bench Timed ./grpcx/p2c).

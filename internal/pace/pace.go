@@ -26,7 +26,8 @@ func (p *Pace) Next(n int) time.Duration {
 	return p.take(n, p.spacing*time.Duration(min(max(n, 1), Small))/Small)
 }
 
-// NextInVain is Next for a turn that was no use: whoever asks for it does so for no reason, and the size is none either.
+// NextInVain is Next for a turn that brought nothing: it takes the whole spacing, however small the size, so that whatever makes
+// such turns follow one another does not make them many.
 func (p *Pace) NextInVain(n int) time.Duration { return p.take(n, p.spacing) }
 
 func (p *Pace) take(n int, spacing time.Duration) time.Duration {

@@ -1,7 +1,5 @@
 // Package policytest drives real balancing policies without a network: a channel and connections that are not there, and
-// whose state a test sets. Its benchmarks compare the pickers of all policies in one run:
-//
-//	go test -run '^$' -bench Pick ./grpcx/...
+// whose state a test sets. Its benchmarks are run by package picks, for all policies at once.
 package policytest
 
 import (
