@@ -37,7 +37,7 @@ func (d *driver) Announce(ctx context.Context, in *registry.Instance) (registry.
 		if errors.Is(err, registry.ErrInvalid) || errors.Is(err, registry.ErrDenied) {
 			_ = d.revoke(ctx, key, l.id) // there will be no next attempt; otherwise it expires
 		} else {
-			left = append(left, l.leftover())
+			left = append(left, l.leftover(false))
 		}
 		d.left.add(key, left...)
 		return nil, err

@@ -118,7 +118,6 @@ func TestHowAWatchEnds(t *testing.T) {
 		"cancelled":     {&pb.WatchResponse{Canceled: true, Header: header(9)}, registry.ErrUnavailable},
 		"denied":        {&pb.WatchResponse{Created: true, Canceled: true, CancelReason: rpctypes.ErrGRPCPermissionDenied.Error()}, registry.ErrDenied},
 		"token ran out": {&pb.WatchResponse{Created: true, Canceled: true, CancelReason: rpctypes.ErrGRPCInvalidAuthToken.Error()}, registry.ErrUnavailable},
-		"another store": {&pb.WatchResponse{Created: true, Header: header(3)}, registry.ErrUnavailable},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, s := (&fake{revision: 7, answers: []*pb.WatchResponse{created, c.answer}}).follow(t)
@@ -129,6 +128,26 @@ func TestHowAWatchEnds(t *testing.T) {
 			}
 		})
 	}
+}
+
+// An answer at an earlier revision comes from another store, or from a member that is behind the one that was read.
+func TestAnEarlierRevision(t *testing.T) {
+	f := &fake{revision: 7, answers: []*pb.WatchResponse{
+		{Created: true, Header: header(5)},
+		{Header: header(8), Events: []*mvccpb.Event{event("/rollcall/s/a", `{"address":"h:1"}`)}},
+	}}
+	_, s := f.follow(t)
+	set, err := s.Next(within(t, patience))
+	if err != nil || len(set) != 1 {
+		t.Errorf("a member that is behind: %v, %v", ids(set), err)
+	}
+
+	_, s = f.follow(t)
+	f.mu.Lock()
+	f.revision = 3
+	f.mu.Unlock()
+	_, err = s.Next(within(t, patience))
+	wantKind(t, err, registry.ErrUnavailable)
 }
 
 // A set of half a revision is not one.

@@ -107,7 +107,7 @@ func testLateUpdateAfterAnAnnouncement(t *lateTrial) {
 	l := t.announce()
 	end := t.keep(l)
 	t.late(func() error { return l.Update(t.ctx(), t.version(1)) })
-	t.driver.left.add(t.key, l.leftover())
+	t.driver.left.add(t.key, l.leftover(true))
 	again, err := t.driver.Announce(t.ctx(), t.version(0))
 	t.must(err)
 	t.must(t.detour.deliver(t.ctx()))

@@ -34,7 +34,10 @@ func (d *driver) newLease(key string, id int64, ttl time.Duration) *lease {
 	return &lease{d: d, key: key, id: id, ttl: ttl, released: make(chan struct{})}
 }
 
-func (l *lease) leftover() leftover { return leftover{l.id, l.ttl, time.Now(), l.unsure.Load()} }
+// leftover is what l leaves, which was held or merely tried.
+func (l *lease) leftover(held bool) leftover {
+	return leftover{l.id, l.ttl, time.Now(), l.unsure.Load(), held}
+}
 
 // Keep implements [registry.Lease]. Renewals keep the lease, and a watch of the entry tells at once when it is gone or
 // another's. Both end with Keep: nothing renews a lease that nobody holds.
@@ -58,13 +61,13 @@ func (l *lease) Keep(ctx context.Context) error {
 	case isGone(err) && l.releasing.Load(), l.isReleased():
 		return nil
 	case ctx.Err() != nil:
-		l.d.left.add(l.key, l.leftover())
+		l.d.left.add(l.key, l.leftover(true))
 		return ctx.Err()
 	case errors.Is(err, registry.ErrReplaced):
 		_ = l.d.revoke(ctx, l.key, l.id) // it holds nothing any more; otherwise it expires
 		return err
 	}
-	l.d.left.add(l.key, l.leftover())
+	l.d.left.add(l.key, l.leftover(true))
 	return err
 }
 
@@ -114,11 +117,11 @@ func (l *lease) guard(ctx context.Context) error {
 		}
 	}()
 	for {
-		b, err := w.next(ctx)
+		changes, err := w.next(ctx)
 		if err != nil {
 			return err
 		}
-		for _, e := range b.changes {
+		for _, e := range changes {
 			if e.Type == mvccpb.Event_DELETE {
 				// Somebody may have announced it since: then it is not to be announced over theirs.
 				if _, err := l.verify(ctx); err != nil {
@@ -167,5 +170,5 @@ func (l *lease) Release(ctx context.Context) error {
 		return err
 	}
 	l.once.Do(func() { close(l.released) })
-	return l.d.removeLeftovers(ctx, l.key, without(l.d.left.take(l.key), l.id))
+	return l.d.removeLeftovers(ctx, l.key, l.d.left.takeTried(l.key, l.id))
 }

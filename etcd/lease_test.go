@@ -240,7 +240,16 @@ func testReleaseLeavesAnothersEntry(t *leaseTrial) {
 	older, newer := t.announce(), t.announce()
 	t.must(older.Release(t.ctx()))
 	t.wantEntryOf(newer)
-	// Also where the other one hangs on no lease of ours.
+	// Also where the other one is of the same client, and holding it has just failed.
+	older, newer = newer, t.announce()
+	ctx, cancel := context.WithCancel(t.ctx())
+	cancel()
+	if err := newer.Keep(ctx); !errors.Is(err, context.Canceled) {
+		t.Fatalf("Keep returned %v", err)
+	}
+	t.must(older.Release(t.ctx()))
+	t.wantEntryOf(newer)
+	// And where it hangs on no lease of ours.
 	_, err := t.operator.Put(t.ctx(), t.key, "by hand")
 	t.must(err)
 	t.must(newer.Release(t.ctx()))
@@ -381,7 +390,7 @@ func testReleaseAfterAFailedAnnouncement(t *leaseTrial) {
 	t.must(err)
 	err = lost.put(t.ctx(), []byte("{}"))
 	t.must(err)
-	t.driver.left.add(t.key, lost.leftover())
+	t.driver.left.add(t.key, lost.leftover(false))
 	t.must(l.Release(t.ctx()))
 	if e := t.entry(); e != nil {
 		t.Errorf("etcd still has %+v", e)

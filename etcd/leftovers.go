@@ -14,10 +14,11 @@ type leftover struct {
 	ttl    time.Duration
 	since  time.Time
 	unsure bool // what it holds may change still, by a write that is late
+	held   bool // it was held until that failed, and not merely tried
 }
 
-// leftovers are those of each key. The next announcement of the key goes on with one or removes it, and so does Release:
-// neither may leave an entry that looks alive for a TTL.
+// leftovers are those of each key. The next announcement of the key goes on with one or removes it, and Release removes
+// those that were tried since: neither may leave an entry that looks alive for a TTL.
 type leftovers struct {
 	mu    sync.Mutex
 	byKey map[string][]leftover
@@ -54,6 +55,29 @@ func (l *leftovers) take(key string) []leftover {
 	all := l.byKey[key]
 	delete(l.byKey, key)
 	return all
+}
+
+// takeTried is take for those alone that were never held, and forgets the lease given. Another one that was held may be that
+// of another registration of the same ID, which is about to go on with it.
+func (l *leftovers) takeTried(key string, forget int64) (tried []leftover) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var held []leftover
+	for _, o := range l.byKey[key] {
+		switch {
+		case o.id == forget:
+		case o.held:
+			held = append(held, o)
+		default:
+			tried = append(tried, o)
+		}
+	}
+	if len(held) > 0 {
+		l.byKey[key] = held
+	} else {
+		delete(l.byKey, key)
+	}
+	return tried
 }
 
 // removeLeftovers revokes the leases given, and keeps what it could not revoke.

@@ -21,10 +21,9 @@ type source struct {
 	service string
 	prefix  string
 
-	set      []*registry.Instance // sorted by ID; what was returned is replaced and never changed
-	revision int64                // the newest known
-	watch    *watch               // nil where the next call starts afresh
-	found    []registry.Unreadable
+	set   []*registry.Instance // sorted by ID; what was returned is replaced and never changed
+	watch *watch               // nil where the next call starts afresh
+	found []registry.Unreadable
 }
 
 var _ registry.UnreadableReporter = (*source)(nil)
@@ -81,7 +80,7 @@ func (s *source) fresh(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.set, s.revision, s.watch = set, revision, w
+	s.set, s.watch = set, w
 	return nil
 }
 
@@ -102,20 +101,20 @@ func (s *source) read(kv *mvccpb.KeyValue) *registry.Instance {
 func (s *source) changed(ctx context.Context) error {
 	edit := edition{set: s.set}
 	for {
-		batch, err := s.receive(ctx)
+		changes, err := s.receive(ctx)
 		if err != nil {
 			return err
 		}
-		s.apply(&edit, batch)
+		s.apply(&edit, changes)
 		for { // what has come already makes one set
-			batch, more, err := s.watch.poll(ctx)
+			changes, more, err := s.watch.poll(ctx)
 			if err != nil {
 				return err
 			}
 			if !more {
 				break
 			}
-			s.apply(&edit, batch)
+			s.apply(&edit, changes)
 		}
 		if edit.changed || len(s.found) > 0 { // what was found is told of at once, not beside a change that may be far off
 			s.set = edit.set
@@ -124,9 +123,8 @@ func (s *source) changed(ctx context.Context) error {
 	}
 }
 
-func (s *source) apply(edit *edition, b batch) {
-	s.revision = max(s.revision, b.revision)
-	for _, e := range b.changes {
+func (s *source) apply(edit *edition, changes []*mvccpb.Event) {
+	for _, e := range changes {
 		var in *registry.Instance
 		if e.Type != mvccpb.Event_DELETE {
 			in = s.read(e.Kv)
@@ -140,43 +138,36 @@ func (s *source) apply(edit *edition, b batch) {
 
 // receive waits for something to happen. A watch can be silent because nothing happens, because it hangs, and because it
 // waits for a revision that a store which was restored from a backup has yet to come to; so a long silence is looked into.
-func (s *source) receive(ctx context.Context) (batch, error) {
-	b, ok, err := s.wait(ctx, s.d.silence)
-	// A sign of life comes to every watch of a stream, whoever asked for it, and may be one of a store that began again.
-	if err != nil || ok && b.revision >= s.revision {
-		return b, err
+func (s *source) receive(ctx context.Context) ([]*mvccpb.Event, error) {
+	changes, ok, err := s.wait(ctx, s.d.silence)
+	if ok || err != nil {
+		return changes, err
 	}
-	now, err := s.d.revision(ctx, s.what(), s.prefix)
-	switch {
-	case err != nil:
-		return batch{}, err
-	case now < s.revision:
-		return batch{}, s.d.rolledBack(s.what(), s.revision, now)
-	case ok:
-		return b, nil
+	if err := s.watch.stands(ctx); err != nil {
+		return nil, err
 	}
 	s.watch.stream.probe()
-	b, ok, err = s.wait(ctx, s.d.settings.Timeout)
+	changes, ok, err = s.wait(ctx, s.d.settings.Timeout)
 	if !ok && err == nil {
 		err = s.d.unavailable(s.what(), "the watch hangs: it gave no sign of life when it was asked for one")
 	}
-	return b, err
+	return changes, err
 }
 
 // wait waits no longer than limit. It reports false where nothing happened until then.
-func (s *source) wait(ctx context.Context, limit time.Duration) (batch, bool, error) {
+func (s *source) wait(ctx context.Context, limit time.Duration) ([]*mvccpb.Event, bool, error) {
 	timer := time.NewTimer(limit)
 	defer timer.Stop()
 	for {
-		if b, ok, err := s.watch.poll(ctx); ok || err != nil {
-			return b, ok, err
+		if changes, ok, err := s.watch.poll(ctx); ok || err != nil {
+			return changes, ok, err
 		}
 		select {
 		case <-s.watch.ready:
 		case <-timer.C:
-			return batch{}, false, nil
+			return nil, false, nil
 		case <-ctx.Done():
-			return batch{}, false, ctx.Err()
+			return nil, false, ctx.Err()
 		}
 	}
 }

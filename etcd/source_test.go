@@ -273,7 +273,7 @@ func testForgottenChange(t *sourceTrial) {
 func testStoreBeganAgain(t *sourceTrial) {
 	t.put("user", "a")
 	t.wantNext("a")
-	t.source.(*source).revision += 1000 // as it was before the store was restored
+	t.source.(*source).watch.newest += 1000 // as it was before the store was restored
 	t.driver.silence = time.Millisecond
 	t.wantError(registry.ErrUnavailable)
 	t.wantNext("a")

@@ -157,7 +157,7 @@ func TestASignOfLifeOfAStoreThatBeganAgain(tt *testing.T) {
 	asks, hears := t.follow("asks"), t.follow("hears")
 	t.put("hears", "a")
 	t.holds(hears, 1)
-	hears.revision += 1000 // as it was before the store was restored
+	hears.watch.newest += 1000 // as it was before the store was restored
 	asks.watch.stream.probe()
 	_, err := hears.Next(within(t, patience))
 	wantKind(t.T, err, registry.ErrUnavailable)
@@ -192,13 +192,13 @@ func TestNumbersOfWatches(t *testing.T) {
 	tell(&pb.WatchResponse{WatchId: everyWatch})
 	tell(&pb.WatchResponse{WatchId: 6, Events: []*mvccpb.Event{event("x", "y")}})
 	for i, want := range []int{0, 0, 1} { // that it was created, a sign of life, an event
-		b, ok, err := open.poll(t.Context())
-		if !ok || err != nil || len(b.changes) != want {
-			t.Errorf("batch %d: %v, %v, %v, want %d changes", i, b, ok, err, want)
+		changes, ok, err := open.poll(t.Context())
+		if !ok || err != nil || len(changes) != want {
+			t.Errorf("%d: %v, %v, %v, want %d changes", i, changes, ok, err, want)
 		}
 	}
-	if b, ok, err := open.poll(t.Context()); ok || err != nil {
-		t.Errorf("and then %v, %v", b, err)
+	if changes, ok, err := open.poll(t.Context()); ok || err != nil {
+		t.Errorf("and then %v, %v", changes, err)
 	}
 }
 

@@ -17,9 +17,10 @@ import (
 // whoever wants to go on reads the state first. So it cannot go on at a store that lost its data meanwhile, which would
 // keep silent until it came to the revision that is waited for.
 type watch struct {
-	d     *driver
-	what  string
-	start int64
+	d         *driver
+	what, key string
+	start     int64
+	newest    int64 // revision known of the store; used by next and poll alone
 
 	stream *stream // whose mu guards what follows
 	// etcd numbers a watch when it has created it.
@@ -30,7 +31,7 @@ type watch struct {
 	err     error               // what follows them
 
 	ready   chan struct{}   // holds a token when there is something new
-	changes []*mvccpb.Event // of a revision that has not come whole yet; used by next alone
+	changes []*mvccpb.Event // of a revision that has not come whole yet; used by next and poll alone
 }
 
 // farBehind is how many answers may wait to be asked for. Whoever does not ask for so long is better off with a list.
@@ -38,15 +39,9 @@ const farBehind = 1 << 16
 
 var errFarBehind = errors.New("there were more changes than anybody asked for")
 
-// batch is what a watch says at once: the changes of whole revisions, and the newest revision known. There may be none.
-type batch struct {
-	changes  []*mvccpb.Event
-	revision int64
-}
-
 // watchFrom begins a watch of what happens from revision start on. ctx governs the beginning alone; close ends the watch.
 func (d *driver) watchFrom(ctx context.Context, what, key, end string, start int64) (*watch, error) {
-	w := &watch{d: d, what: what, start: start, ready: make(chan struct{}, 1)}
+	w := &watch{d: d, what: what, key: key, start: start, newest: start - 1, ready: make(chan struct{}, 1)}
 	create := &pb.WatchCreateRequest{Key: []byte(key), StartRevision: start, Fragment: true}
 	if end != "" {
 		create.RangeEnd = []byte(end)
@@ -102,55 +97,72 @@ func (w *watch) tell() {
 	}
 }
 
-// next blocks until something has happened, or ctx ends.
-func (w *watch) next(ctx context.Context) (batch, error) {
+// next blocks until something has happened, or ctx ends. It returns the changes of whole revisions, or none as a sign of life.
+func (w *watch) next(ctx context.Context) ([]*mvccpb.Event, error) {
 	for {
-		if b, ok, err := w.poll(ctx); ok || err != nil {
-			return b, err
+		if changes, ok, err := w.poll(ctx); ok || err != nil {
+			return changes, err
 		}
 		select {
 		case <-w.ready:
 		case <-ctx.Done():
-			return batch{}, ctx.Err()
+			return nil, ctx.Err()
 		}
 	}
 }
 
-// poll returns what has happened, and reports false where that is nothing yet. ctx is for the error alone.
-func (w *watch) poll(ctx context.Context) (batch, bool, error) {
+// poll is next for what has happened already, and reports false where that is nothing.
+func (w *watch) poll(ctx context.Context) ([]*mvccpb.Event, bool, error) {
 	for {
 		w.stream.mu.Lock()
 		if len(w.answers) == 0 {
 			err := w.err
 			w.stream.mu.Unlock()
-			return batch{}, false, w.d.classify(ctx, w.what, w.d.settings.Timeout, err)
+			return nil, false, w.d.classify(ctx, w.what, w.d.settings.Timeout, err)
 		}
 		answer := w.answers[0]
 		w.answers = w.answers[1:]
 		w.stream.mu.Unlock()
-		if err := w.refused(answer); err != nil {
-			return batch{}, false, err
+		if answer.Canceled {
+			return nil, false, w.refused(answer)
+		}
+		if err := w.reaches(ctx, answer.Header.GetRevision()); err != nil {
+			return nil, false, err
 		}
 		w.changes = append(w.changes, answer.Events...)
 		if !answer.Fragment {
-			b := batch{w.changes, answer.Header.GetRevision()}
+			changes := w.changes
 			w.changes = nil
-			return b, true, nil
+			return changes, true, nil
 		}
 	}
 }
 
+// reaches returns an error where the store began again. An answer at an earlier revision than what is known may also come
+// from a member that is behind the others for a moment, so the store is asked.
+func (w *watch) reaches(ctx context.Context, revision int64) error {
+	if revision >= w.newest {
+		w.newest = revision
+		return nil
+	}
+	return w.stands(ctx)
+}
+
+// stands asks the store whether it is still the one that it was.
+func (w *watch) stands(ctx context.Context) error {
+	now, err := w.d.revision(ctx, w.what, w.key)
+	if err == nil && now < w.newest {
+		err = w.d.unavailable(w.what, fmt.Sprintf("the store began again: its revision fell from %d to %d", w.newest, now))
+	}
+	return err
+}
+
 // refused tells why there will be nothing more after answer.
 func (w *watch) refused(answer *pb.WatchResponse) error {
-	switch {
-	case answer.Canceled && answer.CompactRevision > 0:
-		return w.d.compacted(w.what, w.start, answer.CompactRevision)
-	case answer.Canceled:
-		return w.d.failure(w.kindOf(answer.CancelReason), w.what, "etcd ended the watch: "+answer.CancelReason, false)
-	case answer.Created && answer.Header.GetRevision() < w.start-1:
-		return w.d.rolledBack(w.what, w.start-1, answer.Header.GetRevision())
+	if answer.CompactRevision > 0 {
+		return w.d.unavailable(w.what, fmt.Sprintf("etcd was compacted at revision %d, and the watch was still at %d", answer.CompactRevision, w.start))
 	}
-	return nil
+	return w.d.failure(w.kindOf(answer.CancelReason), w.what, "etcd ended the watch: "+answer.CancelReason, false)
 }
 
 // kindOf tells what a reason means, which is a text alone.
@@ -170,14 +182,4 @@ func (w *watch) close() { w.stream.remove(w) }
 func (w *watch) abandon() {
 	w.d.streams.forget(w.stream)
 	w.close()
-}
-
-// compacted is the failure of a watch whose next change etcd has forgotten.
-func (d *driver) compacted(what string, start, compact int64) error {
-	return d.unavailable(what, fmt.Sprintf("etcd was compacted at revision %d, and the watch was still at %d", compact, start))
-}
-
-// rolledBack is the failure of a call that finds the store at an earlier revision than it was at.
-func (d *driver) rolledBack(what string, before, now int64) error {
-	return d.unavailable(what, fmt.Sprintf("the store began again: its revision fell from %d to %d", before, now))
 }
