@@ -57,8 +57,9 @@ type watched struct {
 	mu          sync.Mutex
 	sets, empty int
 	first       int
-	last        time.Time     // when the last one came
-	set         contender.Set // the last one
+	last        time.Time        // when the last one came
+	set         contender.Set    // the last one
+	held        []*contender.Set // the last one of each watcher
 	has, hasnt  string
 	length      int
 	satisfied   chan time.Time // nil where nothing is expected
@@ -78,14 +79,19 @@ func (w *watched) settled() (time.Time, bool) {
 	return w.last, !w.last.IsZero() && w.expected()
 }
 
-// watcher returns the function that takes the sets of one watcher.
+// watcher returns the function that takes the sets of one watcher. It holds the last of them, as a user would.
 func (w *watched) watcher() func(contender.Set) {
 	seen := false
+	held := new(contender.Set)
+	w.mu.Lock()
+	w.held = append(w.held, held)
+	w.mu.Unlock()
 	return func(s contender.Set) {
 		now := time.Now()
 		w.mu.Lock()
 		defer w.mu.Unlock()
 		w.sets++
+		*held = s
 		w.last, w.set = now, s
 		if s.Len == 0 {
 			w.empty++
@@ -152,6 +158,7 @@ func serveChild(in io.Reader, out io.Writer) {
 		case "usage":
 			a.CPU, a.RSS, a.Goros = consumed(), resident(), runtime.NumGoroutine()
 			runtime.GC()
+			runtime.GC() // what a sync.Pool keeps goes with the second one
 			var m runtime.MemStats
 			runtime.ReadMemStats(&m)
 			a.Heap = m.HeapAlloc

@@ -57,7 +57,7 @@ func (b *bench) quietOnce(c contender.Contender, service string, n, round int, p
 	if err := p.follow(service, n, picker); err != nil {
 		return err
 	}
-	for i := range b.Changes {
+	for i := range b.changes(c, n) {
 		in := instance(service, n+round*b.Changes+i)
 		time.Sleep(b.pause(c, n)) // what paces itself in a storm is to be seen as it is without one
 		sinceEnd, sinceBegin, never, err := p.after(expectation{has: in.Address, len: -1}, b.Patience, func() error { return s.put(c.Form, in) })
@@ -79,6 +79,15 @@ func (b *bench) quietOnce(c contender.Contender, service string, n, round int, p
 		}
 	}
 	return nil
+}
+
+// changes is how many there are in a round for c. There are fewer where each takes seconds: among many, and for who asks now and
+// then.
+func (b *bench) changes(c contender.Contender, n int) int {
+	if n > 1000 || c.Asks > 0 {
+		return b.Changes / 3
+	}
+	return b.Changes
 }
 
 // pause is how long nothing happens before a change among n that c follows: twice as long as Rollcall takes to read a set of n in

@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// backoff spaces attempts that fail in a row: exponential, with full jitter, so that a fleet that lost its registry at
-// one instant does not come back at one instant.
+// backoff spaces attempts that fail in a row: exponential, with equal jitter, so that a fleet that lost its registry at
+// one instant does not come back at one instant, and nobody asks again at once.
 type backoff struct {
 	min, max time.Duration
 	failures int
@@ -19,7 +19,8 @@ func (r *Registry) newBackoff() *backoff {
 
 // wait blocks for the time that is due after one more failure. It reports whether ctx is still alive.
 func (b *backoff) wait(ctx context.Context) bool {
-	return sleep(ctx, rand.N(b.ceiling()+1))
+	half := b.ceiling() / 2
+	return sleep(ctx, half+rand.N(half+1))
 }
 
 // ceiling counts a failure and returns the longest wait that may follow it.

@@ -29,7 +29,8 @@ type Options struct {
 	// would have to serve the calls of all. Default: 10 s. Negative: every set is believed at once.
 	EmptyHold time.Duration
 	// BackoffMin and BackoffMax bound the time before a failed attempt is made again: before the n-th attempt in a row
-	// it is a random part (full jitter) of BackoffMin·2ⁿ, and of BackoffMax at the most. Defaults: 50 ms and 2 s.
+	// it is between a half and the whole (equal jitter) of BackoffMin·2ⁿ, and of BackoffMax at the most. Defaults: 50 ms
+	// and 2 s.
 	BackoffMin, BackoffMax time.Duration
 	// Burst and Spacing bound what a storm of changes costs. A watch that was quiet reads its next Burst sets as fast as
 	// they come; after that it reads one each Spacing, and earns one more of the burst back for each Spacing that it does

@@ -202,9 +202,9 @@ func TestInstantErrorsAreAskedForAtABoundedRate(t *testing.T) {
 		r := newRegistry(t, d, registry.Options{})
 		watch(t, r, web)
 		time.Sleep(10 * time.Minute)
-		// Full jitter of 2 s is one attempt a second on average.
-		if n := d.count(&d.nexts); n < 300 || n > 900 {
-			t.Errorf("%d attempts in 600 s of outage, want about 600", n)
+		// Equal jitter of 2 s is two attempts in three seconds on average.
+		if n := d.count(&d.nexts); n < 300 || n > 600 {
+			t.Errorf("%d attempts in 600 s of outage, want about 400", n)
 		}
 	})
 }
