@@ -1,41 +1,38 @@
 package consul
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
+	"hash/maphash"
 
 	"github.com/rollcall-go/rollcall/registry"
 )
 
-// lastAnswer is what a source remembers of the last answer, so that the next one costs as much as differs in it: hashing or
-// comparing a body is hundreds of times cheaper than decoding it.
+// lastAnswer is what a source remembers of the last answer, so that the next one costs as much as differs in it: hashing
+// bytes is a hundred times cheaper than decoding them. The bytes themselves are not kept, which are most of what a watch would
+// hold. That two texts have one 64-bit hash under a seed of the process' own is less likely than that memory fails.
 type lastAnswer struct {
-	body     []byte
-	elements []element
-	set      []*registry.Instance // of the elements
-	spare    []byte               // for the body of the next one
+	whole   digest               // of the body
+	digests []digest             // of the elements
+	set     []*registry.Instance // what they were decoded to; nil where there was no answer
+	spare   []byte               // memory for the body of the next one
 	// decodeEntry decodes an element; nil is the function of that name.
 	decodeEntry func([]byte) (*registry.Instance, error)
 }
 
-// element is a part of the body, and the instance that it was decoded to.
-type element struct {
-	raw []byte
-	in  *registry.Instance
+// digest stands for a text.
+type digest struct {
+	length int
+	hash   uint64
 }
 
-// small is the size below which a body is kept in no more memory than it needs, and none for the next one: of many watches
-// of small services that is most of what they hold.
+var seed = maphash.MakeSeed()
+
+func digestOf(text []byte) digest { return digest{len(text), maphash.Bytes(seed, text)} }
+
+// small is the size below which no memory is kept for the next body: of many watches of small services that would be most of
+// what they hold.
 const small = 64 << 10
-
-// trimmed is body in no more memory than it needs, where that is worth it.
-func trimmed(body []byte) []byte {
-	if len(body) >= small || cap(body) == len(body) {
-		return body
-	}
-	return bytes.Clone(body)
-}
 
 // reusable is body as memory for another, or nil.
 func reusable(body []byte) []byte {
@@ -49,38 +46,34 @@ func reusable(body []byte) []byte {
 // in one place at once before the rest is decoded anew.
 const window = 64
 
-// update decodes body, which it keeps. What it returns must not be changed. An element whose bytes did not change keeps
-// its instance. After an error the last answer is still the one before.
+// update decodes body, which is its own from then on. What it returns must not be changed. An element whose bytes did not
+// change keeps its instance. After an error the last answer is still the one before.
 func (a *lastAnswer) update(body []byte) ([]*registry.Instance, error) {
-	if a.set != nil && bytes.Equal(body, a.body) {
-		a.spare = reusable(body)
+	a.spare = reusable(body)
+	whole := digestOf(body)
+	if a.set != nil && whole == a.whole {
 		return a.set, nil
 	}
-	body = trimmed(body)
-	elements, err := a.decode(body)
+	set, digests, err := a.decode(body)
 	if err != nil {
-		a.spare = reusable(body)
 		return nil, err
 	}
-	set := make([]*registry.Instance, len(elements))
-	for i, e := range elements {
-		set[i] = e.in
-	}
-	a.spare, a.body, a.elements, a.set = reusable(a.body), body, elements, set
+	a.whole, a.digests, a.set = whole, digests, set
 	return set, nil
 }
 
-func (a *lastAnswer) decode(body []byte) ([]element, error) {
-	elements := make([]element, 0, len(a.elements)+1)
+func (a *lastAnswer) decode(body []byte) ([]*registry.Instance, []digest, error) {
+	set, digests := make([]*registry.Instance, 0, len(a.set)+1), make([]digest, 0, len(a.set)+1)
 	one := a.decodeEntry
 	if one == nil {
 		one = decodeEntry
-		if len(a.elements) == 0 {
+		if len(a.set) == 0 {
 			// One call for all costs a sixth less than one for each.
 			var all []entry
 			if err := json.Unmarshal(body, &all); err != nil {
-				return nil, err
+				return nil, nil, err
 			}
+			set, digests = make([]*registry.Instance, 0, len(all)), make([]digest, 0, len(all))
 			one = func([]byte) (*registry.Instance, error) {
 				e := &all[0]
 				all = all[1:]
@@ -93,37 +86,50 @@ func (a *lastAnswer) decode(body []byte) ([]element, error) {
 	at, changed := 0, 0 // where the next element was in the last answer, and how many there were in a row that were not there
 	for more {
 		if k := a.find(walk.b[walk.i:], at, changed); k >= 0 {
-			elements = append(elements, element{walk.skip(len(a.elements[k].raw)), a.elements[k].in})
+			walk.skip(a.digests[k].length)
+			set, digests = append(set, a.set[k]), append(digests, a.digests[k])
 			at, changed = k+1, 0
 		} else {
 			raw, err := walk.take()
 			if err != nil {
-				return nil, err
+				return nil, nil, err
 			}
 			in, err := one(raw)
 			if err != nil {
-				return nil, fmt.Errorf("entry %d: %w", len(elements), err)
+				return nil, nil, fmt.Errorf("entry %d: %w", len(set), err)
 			}
-			elements = append(elements, element{raw, in})
+			set, digests = append(set, in), append(digests, digestOf(raw))
 			changed++
 		}
 		more, err = walk.next()
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 	}
-	return elements, err
+	return set, digests, err
 }
 
 // find returns the element of the last answer that text begins with, and -1 where none of those is it that it could be:
 // the one in the same place, where elements have changed before it, or one of the next few, where some were removed. An
 // element is an object, so nothing that begins with one is another.
 func (a *lastAnswer) find(text []byte, at, changed int) int {
-	if k := at + changed; k < len(a.elements) && bytes.HasPrefix(text, a.elements[k].raw) {
+	var tried digest // what text begins with
+	begins := func(k int) bool {
+		d := a.digests[k]
+		// Of another length it would hardly end like an element there, and need not be hashed.
+		if d.length > len(text) || text[d.length-1] != '}' {
+			return false
+		}
+		if d.length != tried.length {
+			tried = digestOf(text[:d.length])
+		}
+		return d == tried
+	}
+	if k := at + changed; k < len(a.digests) && begins(k) {
 		return k
 	}
-	for k := at; k < min(at+window, len(a.elements)); k++ {
-		if bytes.HasPrefix(text, a.elements[k].raw) {
+	for k := at; k < min(at+window, len(a.digests)); k++ {
+		if begins(k) {
 			return k
 		}
 	}

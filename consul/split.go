@@ -43,11 +43,7 @@ func (a *array) take() ([]byte, error) {
 }
 
 // skip is take for an element that is known to be the n bytes from here on.
-func (a *array) skip(n int) []byte {
-	raw := a.b[a.i : a.i+n]
-	a.i += n
-	return raw
-}
+func (a *array) skip(n int) { a.i += n }
 
 // next goes to the next element, and reports false where there is none.
 func (a *array) next() (bool, error) {
