@@ -88,7 +88,7 @@ func run() error {
 		if err := s.run(b); err != nil {
 			return err
 		}
-		// A run takes about an hour: what there is of it is not to be lost with the rest.
+		// A run takes an hour and a half: what there is of it is not to be lost with the rest.
 		if err := b.write(*table, *asJSON, *chart); err != nil {
 			return err
 		}

@@ -45,7 +45,7 @@ func startFake(t *testing.T, f *fake) *driver {
 	var work sync.WaitGroup
 	work.Go(func() { srv.Serve(listener) })
 	t.Cleanup(func() { srv.Stop(); work.Wait() })
-	d := driverFor(t, Config{Endpoints: []string{listener.Addr().String()}, Timeout: 200 * time.Millisecond})
+	d := driverFor(t, Config{Endpoints: []string{listener.Addr().String()}, Timeout: patience})
 	t.Cleanup(func() { d.Close() })
 	return d
 }
@@ -98,7 +98,7 @@ func (f *fake) follow(t *testing.T) (*driver, registry.Source) {
 func TestAWatchThatHangs(t *testing.T) {
 	f := &fake{revision: 7, answers: []*pb.WatchResponse{{Created: true, Header: header(7)}}}
 	d, s := f.follow(t)
-	d.silence = 300 * time.Millisecond
+	d.silence, d.settings.Timeout = 2*time.Second, 3*time.Second
 	_, err := s.Next(within(t, patience))
 	wantKind(t, err, registry.ErrUnavailable)
 	f.mu.Lock()
@@ -200,6 +200,7 @@ func TestKindsOfErrors(t *testing.T) {
 func TestItsOwnDeadlineIsNotTheCallers(t *testing.T) {
 	f := new(fake)
 	d := startFake(t, f)
+	d.settings.Timeout = 200 * time.Millisecond
 	f.mu.Lock()
 	_, err := d.Services(within(t, patience))
 	short, cancel := context.WithTimeout(context.Background(), 10*time.Millisecond)

@@ -141,8 +141,9 @@ func (t *leaseTrial) delete() {
 	t.must(err)
 }
 
-// noticed is the bound of the promise that a loss is noticed within a second.
-const noticed = time.Second
+// noticed is what tells a loss that the watch has shown from one that a renewal would find, much later, with room for a machine
+// that is busy.
+const noticed = 10 * time.Second
 
 func testDeletedBehindItsBack(t *leaseTrial) {
 	l := t.announce()
@@ -157,6 +158,7 @@ func testDeletedBehindItsBack(t *leaseTrial) {
 }
 
 func testLeaseRevoked(t *leaseTrial) {
+	t.driver.settings.TTL = patience // or a renewal would notice as well
 	l := t.announce()
 	end := t.keep(l)
 	_, err := t.operator.Revoke(t.ctx(), clientv3.LeaseID(l.id))

@@ -136,6 +136,7 @@ func (n *network) forward(client net.Conn) {
 // meter counts what a client sends: each message, which is a call or a part of a stream, and each stream and call.
 type meter struct {
 	sent     atomic.Int64
+	since    atomic.Int64 // in Unix nanoseconds; what began before does not count as isolated
 	isolated atomic.Int64 // calls that met a member which does not answer, or has no leader
 }
 
@@ -148,7 +149,7 @@ func (m *meter) HandleRPC(_ context.Context, s stats.RPCStats) {
 	case *stats.OutHeader, *stats.OutPayload:
 		m.sent.Add(1)
 	case *stats.End:
-		if isolated(s.Error) {
+		if isolated(s.Error) && s.BeginTime.UnixNano() >= m.since.Load() {
 			m.isolated.Add(1)
 		}
 	}

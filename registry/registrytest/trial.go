@@ -38,7 +38,7 @@ func (t *trial) all() registry.Query {
 func (t *trial) patience() context.Context { return t.within(t.Patience) }
 
 // moment returns a context for a call that cannot succeed.
-func (t *trial) moment() context.Context { return t.within(200 * time.Millisecond) }
+func (t *trial) moment() context.Context { return t.within(time.Second) }
 
 func (t *trial) within(d time.Duration) context.Context {
 	ctx, cancel := context.WithTimeout(context.Background(), d)
