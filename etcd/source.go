@@ -101,9 +101,14 @@ func (s *source) read(kv *mvccpb.KeyValue) *registry.Instance {
 func (s *source) changed(ctx context.Context) error {
 	edit := edition{set: s.set}
 	for {
-		changes, err := s.receive(ctx)
+		changes, mute, err := s.receive(ctx)
 		if err != nil {
 			return err
+		}
+		if mute {
+			s.watch.abandon()
+			s.watch = nil
+			return s.fresh(ctx)
 		}
 		s.apply(&edit, changes)
 		for { // what has come already makes one set
@@ -138,20 +143,31 @@ func (s *source) apply(edit *edition, changes []*mvccpb.Event) {
 
 // receive waits for something to happen. A watch can be silent because nothing happens, because it hangs, and because it
 // waits for a revision that a store which was restored from a backup has yet to come to; so a long silence is looked into.
-func (s *source) receive(ctx context.Context) ([]*mvccpb.Event, error) {
+// It reports mute where that does not tell whether something was missed.
+func (s *source) receive(ctx context.Context) (changes []*mvccpb.Event, mute bool, err error) {
 	changes, ok, err := s.wait(ctx, s.d.silence)
 	if ok || err != nil {
-		return changes, err
+		return changes, false, err
 	}
-	if err := s.watch.stands(ctx); err != nil {
-		return nil, err
+	now, err := s.watch.stands(ctx)
+	if err != nil {
+		return nil, false, err
 	}
-	s.watch.stream.probe()
-	changes, ok, err = s.wait(ctx, s.d.settings.Timeout)
-	if !ok && err == nil {
-		err = s.d.unavailable(s.what(), "the watch hangs: it gave no sign of life when it was asked for one")
+	// etcd gives no sign of life over a stream of which one watch waits for a revision that is yet to come, as each does
+	// that began after the newest write to the whole store. None is needed where nothing was written.
+	pause, deadline := s.d.settings.Timeout/5, time.Now().Add(s.d.settings.Timeout)
+	for s.watch.newest < now {
+		left := time.Until(deadline)
+		if left <= 0 {
+			return nil, true, nil
+		}
+		s.watch.stream.probe(pause)
+		changes, _, err := s.wait(ctx, min(left, pause))
+		if len(changes) > 0 || err != nil {
+			return changes, false, err
+		}
 	}
-	return changes, err
+	return nil, false, nil
 }
 
 // wait waits no longer than limit. It reports false where nothing happened until then.

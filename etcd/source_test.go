@@ -281,9 +281,9 @@ func testStoreBeganAgain(t *sourceTrial) {
 
 // A watch that is silent because nothing happens passes for nothing else.
 func testSilence(t *sourceTrial) {
-	t.driver.silence = 10 * time.Millisecond
 	t.put("user", "a")
 	t.wantNext("a")
+	t.driver.silence = 10 * time.Millisecond
 	before := t.source.(*source).watch
 	ctx, cancel := context.WithTimeout(context.Background(), 500*time.Millisecond)
 	defer cancel()

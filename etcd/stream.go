@@ -3,6 +3,7 @@ package etcd
 import (
 	"context"
 	"sync"
+	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
@@ -88,7 +89,7 @@ type stream struct {
 	watches  map[int64]*watch   // by their numbers
 	creating []*watch           // that have none yet: etcd answers their requests in order
 	requests []*pb.WatchRequest // to be sent
-	probing  bool               // there is a request for a sign of life which nothing has come after
+	probed   time.Time          // when a sign of life was asked for last
 	users    int                // watches that are open
 	over     bool
 
@@ -135,12 +136,13 @@ func (st *stream) cancelWatch(w *watch) {
 	st.request(&pb.WatchRequest{RequestUnion: &pb.WatchRequest_CancelRequest{CancelRequest: &pb.WatchCancelRequest{WatchId: w.number}}})
 }
 
-// probe asks for a sign of life, which every watch gets. One is enough for all that ask meanwhile.
-func (st *stream) probe() {
+// probe asks for a sign of life, which every watch gets, unless one was asked for within the pause. etcd answers at once, and
+// not at all while a watch of the stream is not up to date.
+func (st *stream) probe(pause time.Duration) {
 	st.mu.Lock()
 	defer st.mu.Unlock()
-	if !st.probing {
-		st.probing = true
+	if now := time.Now(); now.Sub(st.probed) >= pause {
+		st.probed = now
 		st.request(&pb.WatchRequest{RequestUnion: &pb.WatchRequest_ProgressRequest{ProgressRequest: new(pb.WatchProgressRequest)}})
 	}
 }
@@ -186,7 +188,6 @@ func (st *stream) receive() {
 			st.mu.Unlock()
 			return
 		}
-		st.probing = false
 		st.dispatch(answer)
 		st.mu.Unlock()
 	}
@@ -215,10 +216,13 @@ func (st *stream) dispatch(answer *pb.WatchResponse) {
 		return
 	}
 	if w := st.watches[answer.WatchId]; w != nil {
-		if answer.Canceled {
+		w.take(answer)
+		switch {
+		case answer.CompactRevision > 0:
+			st.cancelWatch(w) // etcd keeps it otherwise, and gives no sign of life over the stream as long as it does
+		case answer.Canceled:
 			delete(st.watches, answer.WatchId)
 		}
-		w.take(answer)
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
@@ -62,12 +63,12 @@ func newStreamTrial(t *testing.T) *streamTrial {
 	return &streamTrial{t, c, d, operatorOf(t, server)}
 }
 
-// follow returns a source of service s that has its first set, which is empty.
-func (t *streamTrial) follow(s string) *source {
+// follow returns a source of service s that has its first set, of n instances.
+func (t *streamTrial) follow(s string, n int) *source {
 	t.Helper()
 	src := t.driver.Follow(registry.Query{Service: s}).(*source)
 	t.Cleanup(func() { src.Close() })
-	t.holds(src, 0)
+	t.holds(src, n)
 	return src
 }
 
@@ -75,6 +76,17 @@ func (t *streamTrial) holds(src *source, n int) {
 	t.Helper()
 	if set, err := src.Next(within(t, patience)); err != nil || len(set) != n {
 		t.Fatalf("%s: %d instances, %v, want %d", src.service, len(set), err, n)
+	}
+}
+
+// staysSilent looks into the silence of src many times, and for longer than a sign of life may take.
+func (t *streamTrial) staysSilent(src *source) {
+	t.Helper()
+	t.driver.silence = 10 * time.Millisecond
+	ctx, cancel := context.WithTimeout(context.Background(), 2*t.driver.settings.Timeout)
+	defer cancel()
+	if set, err := src.Next(ctx); err != context.DeadlineExceeded {
+		t.Errorf("%d instances, %v", len(set), err)
 	}
 }
 
@@ -96,7 +108,7 @@ func TestWatchesShareAStream(tt *testing.T) {
 	t := newStreamTrial(tt)
 	var all []*source
 	for i := range 100 {
-		all = append(all, t.follow(fmt.Sprint("s", i)))
+		all = append(all, t.follow(fmt.Sprint("s", i), 0))
 	}
 	for i, src := range all {
 		t.put(src.service, "a")
@@ -114,7 +126,7 @@ func TestWatchesShareAStream(tt *testing.T) {
 	}
 	last.Close()
 	eventually(t, "the stream ends with the last watch", func() bool { return t.ended.Load() == 1 })
-	t.follow("another")
+	t.follow("another", 0)
 	t.wantBegun(2)
 }
 
@@ -122,7 +134,7 @@ func TestWatchesShareAStream(tt *testing.T) {
 // gets no more of them.
 func TestAWatchFailsAlone(tt *testing.T) {
 	t := newStreamTrial(tt)
-	neighbour, failing := t.follow("neighbour"), t.follow("failing")
+	neighbour, failing := t.follow("neighbour", 0), t.follow("failing", 0)
 	t.put("neighbour", "a")
 	t.holds(neighbour, 1)
 	now, err := t.operator.Get(within(t, patience), "x")
@@ -139,6 +151,10 @@ func TestAWatchFailsAlone(tt *testing.T) {
 	_, err = failing.Next(within(t, patience))
 	wantKind(t.T, err, registry.ErrUnavailable)
 	t.wantBegun(1)
+	neighbour.watch.stream.probe(0)
+	if _, ok, err := neighbour.wait(within(t, patience), patience); !ok || err != nil {
+		t.Errorf("the neighbour gets no sign of life: %v", err)
+	}
 	t.holds(failing, 0)
 	t.wantBegun(2)
 	for _, src := range []*source{neighbour, failing} {
@@ -151,14 +167,36 @@ func TestAWatchFailsAlone(tt *testing.T) {
 	}
 }
 
+// Where nothing is written, etcd gives no sign of life to a watch of what comes next, and nothing can have been missed.
+func TestSilenceWithoutAWrite(tt *testing.T) {
+	t := newStreamTrial(tt)
+	src := t.follow("silent", 0)
+	t.driver.settings.Timeout = time.Second
+	t.staysSilent(src)
+	t.wantBegun(1)
+}
+
+// A watch of what comes next keeps signs of life from all that share its stream.
+func TestSilenceBesideANewWatch(tt *testing.T) {
+	t := newStreamTrial(tt)
+	src := t.follow("silent", 0)
+	t.put("another", "a")
+	t.follow("another", 1)
+	t.driver.silence, t.driver.settings.Timeout = 10*time.Millisecond, time.Second
+	t.holds(src, 0) // read anew, without an error
+	t.wantBegun(2)
+	t.staysSilent(src)
+	t.wantBegun(2)
+}
+
 // What one watch asks for, all others hear, and learn from.
 func TestASignOfLifeOfAStoreThatBeganAgain(tt *testing.T) {
 	t := newStreamTrial(tt)
-	asks, hears := t.follow("asks"), t.follow("hears")
+	asks, hears := t.follow("asks", 0), t.follow("hears", 0)
 	t.put("hears", "a")
 	t.holds(hears, 1)
 	hears.watch.newest += 1000 // as it was before the store was restored
-	asks.watch.stream.probe()
+	asks.watch.stream.probe(0)
 	_, err := hears.Next(within(t, patience))
 	wantKind(t.T, err, registry.ErrUnavailable)
 	t.holds(hears, 1)

@@ -145,16 +145,17 @@ func (w *watch) reaches(ctx context.Context, revision int64) error {
 		w.newest = revision
 		return nil
 	}
-	return w.stands(ctx)
+	_, err := w.stands(ctx)
+	return err
 }
 
-// stands asks the store whether it is still the one that it was.
-func (w *watch) stands(ctx context.Context) error {
+// stands asks the store whether it is still the one that it was, and returns its revision.
+func (w *watch) stands(ctx context.Context) (int64, error) {
 	now, err := w.d.revision(ctx, w.what, w.key)
 	if err == nil && now < w.newest {
 		err = w.d.unavailable(w.what, fmt.Sprintf("the store began again: its revision fell from %d to %d", w.newest, now))
 	}
-	return err
+	return now, err
 }
 
 // refused tells why there will be nothing more after answer.
