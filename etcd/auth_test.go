@@ -2,8 +2,11 @@ package etcd
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -14,16 +17,16 @@ import (
 	"github.com/rollcall-go/rollcall/registry"
 )
 
-const tokenTTL = 5 * time.Second
+const tokenTTL = 9 * time.Second
 
 // startWithUsers starts an etcd with authentication: writer may do everything under the prefix, reader may find service s,
 // owner may announce s/a, pen may write it and not read it, member may announce s/a and find s, and browser may read every key
 // there is.
-func startWithUsers(t *testing.T) *testbed.Etcd {
+func startWithUsers(t *testing.T, more ...string) *testbed.Etcd {
 	t.Helper()
-	server := testbed.StartEtcd(t, testbed.EtcdOptions{Args: []string{
+	server := testbed.StartEtcd(t, testbed.EtcdOptions{Args: append([]string{
 		"--auth-token-ttl=" + fmt.Sprint(int(tokenTTL.Seconds())), "--bcrypt-cost=4",
-	}})
+	}, more...)})
 	operator := operatorOf(t, server)
 	ctx := within(t, patience)
 	must := func(_ any, err error) {
@@ -55,17 +58,28 @@ func startWithUsers(t *testing.T) *testbed.Etcd {
 }
 
 func TestTokensThatRunOut(t *testing.T) {
-	server := startWithUsers(t)
+	t.Run("unless used", func(t *testing.T) { testTokensThatRunOut(t, startWithUsers(t)) })
+	t.Run("used or not", func(t *testing.T) {
+		key := filepath.Join(t.TempDir(), "key")
+		if err := os.WriteFile(key, []byte(rand.Text()), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		testTokensThatRunOut(t, startWithUsers(t, fmt.Sprintf("--auth-token=jwt,sign-method=HS256,priv-key=%s,ttl=%v", key, tokenTTL)))
+	})
+}
+
+func testTokensThatRunOut(t *testing.T, server *testbed.Etcd) {
 	as := Config{Endpoints: []string{server.Addr()}, Username: "writer", Password: secret, TTL: minTTL}
 	r := connect(t, as)
 	in := registry.Instance{ID: "a", Service: "s", Address: "10.0.0.1:80"}
 	g := register(t, r, in)
 	w := follow(t, r, registry.Query{Service: "s"})
 	w.until("the instance", healthy(1))
-	// Long enough for a token to run out, and for a lease that is not renewed. Nothing uses the token meanwhile.
-	<-time.After(2*tokenTTL + 2*time.Second)
-	if err := g.Err(); err != nil {
-		t.Errorf("Err is %v", err)
+	// Long enough for a token to run out, and for a lease that is not renewed. Nothing but renewals uses the token meanwhile.
+	for began := time.Now(); time.Since(began) < 2*tokenTTL+2*time.Second; time.Sleep(time.Millisecond) {
+		if err := g.Err(); err != nil {
+			t.Fatalf("after %v Err is %v", time.Since(began), err)
+		}
 	}
 	for _, p := range w.all() {
 		if p.err != nil || len(p.set) != 1 {

@@ -50,10 +50,23 @@ type pickable struct {
 	failed atomic.Int64 // how long after the picker's beginning it failed last; 0 where it did well since
 }
 
-func (p *picker) Pick(balancer.PickInfo) (balancer.PickResult, error) {
+func (p *picker) Pick(i balancer.PickInfo) (balancer.PickResult, error) {
 	m := p.choose(time.Since(p.began))
-	return balancer.PickResult{SubConn: m.conn, Done: func(i balancer.DoneInfo) { m.learn(time.Since(p.began), i.Err) }}, nil
+	late, _ := i.Ctx.Value(lateness{}).(*atomic.Bool)
+	return balancer.PickResult{SubConn: m.conn, Done: func(i balancer.DoneInfo) {
+		err := i.Err
+		if late != nil && late.Load() {
+			err = errLate
+		}
+		m.learn(time.Since(p.began), err)
+	}}, nil
 }
+
+// lateness is the key of what a context has for a stream: whether it was ended since an answer was late. A call says so by its
+// error, and a stream has no deadline.
+type lateness struct{}
+
+var errLate = status.Error(codes.DeadlineExceeded, "an answer was late")
 
 // choose returns the next good member and, where there is none, the one that has been bad for longest.
 func (p *picker) choose(now time.Duration) *pickable {

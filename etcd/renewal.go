@@ -20,8 +20,7 @@ func (l *lease) renewals(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer r.cancel()
-	defer context.AfterFunc(ctx, r.cancel)()
+	defer func() { r.close() }()
 	tick := time.NewTicker(l.ttl / 3)
 	defer tick.Stop()
 	for n := 1; ; n++ {
@@ -32,7 +31,18 @@ func (l *lease) renewals(ctx context.Context) error {
 			case <-tick.C:
 			}
 		}
-		if err := r.renew(ctx); err != nil {
+		err := r.renew(ctx)
+		if err != nil && r.stale {
+			// The stream keeps the token that it began with. A call gets another one, and then a stream does.
+			if _, err := l.verify(ctx); err != nil {
+				return err
+			}
+			r.close()
+			if r, err = l.openRenewal(ctx); err == nil {
+				err = r.renew(ctx)
+			}
+		}
+		if err != nil {
 			return err
 		}
 		if n%verifyEach == 0 {
@@ -49,28 +59,33 @@ type renewal struct {
 	what   string
 	stream pb.Lease_LeaseKeepAliveClient
 	cancel context.CancelFunc
+	detach func() bool // from the context that ends it
+	late   atomic.Bool // it was ended since an answer was late
+	stale  bool        // its token was refused
 }
 
 func (l *lease) openRenewal(ctx context.Context) (*renewal, error) {
-	r := &renewal{l: l, what: "renew the lease of " + l.key}
+	r := &renewal{l: l, what: "renew the lease of " + l.key, cancel: func() {}}
 	err := l.d.call(ctx, r.what, func(ctx context.Context) (err error) {
-		r.stream, r.cancel, err = open(ctx, func(ctx context.Context) (pb.Lease_LeaseKeepAliveClient, error) {
+		r.stream, r.cancel, err = open(context.WithValue(ctx, lateness{}, &r.late), func(ctx context.Context) (pb.Lease_LeaseKeepAliveClient, error) {
 			return l.d.leases.LeaseKeepAlive(ctx)
 		})
 		return err
 	})
-	if err != nil {
-		return nil, err
-	}
-	return r, nil
+	r.detach = context.AfterFunc(ctx, r.cancel)
+	return r, err
+}
+
+func (r *renewal) close() {
+	r.detach()
+	r.cancel()
 }
 
 // renew renews the lease once. It does not wait for longer than until the next time.
 func (r *renewal) renew(ctx context.Context) error {
 	limit := min(r.l.ttl/3, r.l.d.settings.Timeout)
-	var late atomic.Bool
 	timer := time.AfterFunc(limit, func() {
-		late.Store(true)
+		r.late.Store(true)
 		r.cancel()
 	})
 	defer timer.Stop()
@@ -79,8 +94,9 @@ func (r *renewal) renew(ctx context.Context) error {
 	if err == nil {
 		answer, err = r.stream.Recv()
 	}
+	r.stale = stale(err)
 	switch {
-	case err != nil && late.Load() && ctx.Err() == nil:
+	case err != nil && r.late.Load() && ctx.Err() == nil:
 		return r.l.d.unavailable(r.what, fmt.Sprintf("no answer within %v", limit))
 	case err != nil:
 		return r.l.d.classify(ctx, r.what, limit, err)
