@@ -54,19 +54,26 @@ func (d *driver) resume(ctx context.Context, key string, value []byte, left []le
 	if len(left) == 0 {
 		return nil, nil
 	}
-	newest := left[len(left)-1]
-	if newest.unsure {
+	newest := left[len(left)-1].lease
+	if newest.unsure.Load() || !newest.pass() {
 		return nil, nil
 	}
 	var answer *pb.TxnResponse
 	err := d.call(ctx, "read "+key, func(ctx context.Context) (err error) {
-		answer, err = d.kv.Txn(ctx, &pb.TxnRequest{Compare: []*pb.Compare{
-			heldBy(key, newest.id),
-			{Key: []byte(key), Target: pb.Compare_VALUE, Result: pb.Compare_EQUAL, TargetUnion: &pb.Compare_Value{Value: value}},
-		}})
+		answer, err = d.kv.Txn(ctx, &pb.TxnRequest{
+			Compare: []*pb.Compare{
+				heldBy(key, newest.id),
+				{Key: []byte(key), Target: pb.Compare_VALUE, Result: pb.Compare_EQUAL, TargetUnion: &pb.Compare_Value{Value: value}},
+			},
+			// Without an operation that is linearizable, a member answers by what it knows, cut off as it may be.
+			Success: []*pb.RequestOp{{Request: &pb.RequestOp_RequestRange{
+				RequestRange: &pb.RangeRequest{Key: []byte(key), CountOnly: true},
+			}}},
+		})
 		return err
 	})
 	if err != nil || !answer.Succeeded {
+		newest.takeBack()
 		return nil, err
 	}
 	l := d.newLease(key, newest.id, newest.ttl)
@@ -76,7 +83,7 @@ func (d *driver) resume(ctx context.Context, key string, value []byte, left []le
 
 func without(all []leftover, id int64) (rest []leftover) {
 	for _, o := range all {
-		if o.id != id {
+		if o.lease.id != id {
 			rest = append(rest, o)
 		}
 	}

@@ -25,13 +25,12 @@ const clusterClients = 5
 
 func newClusterTrial(t *testing.T, options ...testbed.EtcdClusterOptions) *clusterTrial {
 	cluster := testbed.StartEtcdCluster(t, options...)
-	return newClusterTrialBy(t, cluster, cluster.Addrs())
+	return newClusterTrialBy(t, cluster, Config{Endpoints: cluster.Addrs(), Timeout: 2 * time.Second, KeepAliveTimeout: time.Second})
 }
 
-// newClusterTrialBy reaches the members at other addresses than their own.
-func newClusterTrialBy(t *testing.T, cluster *testbed.EtcdCluster, addrs []string) *clusterTrial {
+// newClusterTrialBy reaches the members as c says.
+func newClusterTrialBy(t *testing.T, cluster *testbed.EtcdCluster, c Config) *clusterTrial {
 	o := &clusterTrial{T: t, cluster: cluster, calls: new(meter)}
-	c := Config{Endpoints: addrs, Timeout: 2 * time.Second, KeepAliveTimeout: time.Second}
 	r := openWith(t, c, o.calls.option())
 	for i := range 6 {
 		in := registry.Instance{ID: fmt.Sprint("i", i), Service: "s", Address: "10.0.0.1:80", Version: "0"}
@@ -113,7 +112,8 @@ func TestQuorumIsLostAndBack(t *testing.T) {
 }
 
 func TestAMemberThatHangs(t *testing.T) {
-	o := newClusterTrial(t)
+	cluster := testbed.StartEtcdCluster(t)
+	o := newClusterTrialBy(t, cluster, Config{Endpoints: cluster.Addrs()})
 	member := o.cluster.Members[0]
 	if member == o.cluster.Leader() {
 		member = o.cluster.Members[1]
@@ -122,6 +122,7 @@ func TestAMemberThatHangs(t *testing.T) {
 	// Nothing is lost by it, and what depended on it finds out: gRPC probes a silent connection after 10 s.
 	update(t, o.given[0], func(in *registry.Instance) { in.Version = "1" })
 	o.all("a change, through the other members", func(p pair) bool { return p.err == nil && p.find("i0").Version == "1" })
+	<-time.After(DefaultTTL + 2*DefaultTimeout) // long enough for a lease that is not renewed, or too late
 	o.converges("without it")
 	member.Continue()
 	o.converges("with it")
@@ -136,7 +137,7 @@ func TestTheWayToAMemberIsCut(t *testing.T) {
 		ways = append(ways, newNetwork(t, a))
 		addrs = append(addrs, ways[len(ways)-1].addr())
 	}
-	o := newClusterTrialBy(t, cluster, addrs)
+	o := newClusterTrialBy(t, cluster, Config{Endpoints: addrs, Timeout: 2 * time.Second, KeepAliveTimeout: time.Second})
 	for i, way := range ways {
 		way.cut()
 		o.converges(fmt.Sprint("without way ", i))
@@ -185,4 +186,21 @@ func TestAMemberIsCutOff(t *testing.T) {
 			o.converges("with it")
 		})
 	}
+}
+
+// A member that is cut off knows an entry as it was, and must not be believed that it still is.
+func TestGoingOnNeedsAMajority(t *testing.T) {
+	cluster := testbed.StartEtcdCluster(t, testbed.EtcdClusterOptions{Separable: true})
+	leader := cluster.Leader()
+	member := cluster.Members[slices.IndexFunc(cluster.Members, func(e *testbed.Etcd) bool { return e != leader })]
+	d := driverFor(t, Config{Endpoints: []string{member.Addr()}, Timeout: 2 * time.Second, TTL: patience})
+	t.Cleanup(func() { d.Close() })
+	in := registry.Instance{ID: "a", Service: "s", Address: "10.0.0.1:80"}
+	o := &leaseTrial{T: t, driver: d, instance: in}
+	o.giveUp(o.announce())
+	cluster.Separate(member)
+	_, err := d.Announce(o.ctx(), &in)
+	wantKind(t, err, registry.ErrUnavailable)
+	cluster.Reunite()
+	eventually(t, "it is announced again", func() bool { _, err := d.Announce(o.ctx(), &in); return err == nil })
 }

@@ -1,6 +1,7 @@
 package etcd
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -24,11 +25,24 @@ type lease struct {
 	known    int64         // the newest at which the entry is known to be as written here; used by Announce and Update alone
 	overdue  bool          // the first renewal cannot wait
 
-	unsure    atomic.Bool // a write seems to have failed, and may still be on its way
-	releasing atomic.Bool // the entry may be gone because Release took it
-	released  chan struct{}
-	once      sync.Once // closes released
+	unsure   atomic.Bool // a write seems to have failed, and may still be on its way
+	fate     atomic.Int32
+	released chan struct{}
+	once     sync.Once // closes released
 }
+
+// The fates of a lease.
+const (
+	ours      int32 = iota
+	releasing       // the entry may be gone because Release took it
+	passed          // a later announcement of the same entry goes on with it, so that it is not ours to take
+)
+
+// pass makes l a later announcement's, unless it is being released: a revocation may still be on its way then.
+func (l *lease) pass() bool { return l.fate.CompareAndSwap(ours, passed) }
+
+// takeBack undoes pass.
+func (l *lease) takeBack() { l.fate.Store(ours) }
 
 func (d *driver) newLease(key string, id int64, ttl time.Duration) *lease {
 	return &lease{d: d, key: key, id: id, ttl: ttl, released: make(chan struct{})}
@@ -36,7 +50,7 @@ func (d *driver) newLease(key string, id int64, ttl time.Duration) *lease {
 
 // leftover is what l leaves, which was held or merely tried.
 func (l *lease) leftover(held bool) leftover {
-	return leftover{l.id, l.ttl, time.Now(), l.unsure.Load(), held}
+	return leftover{l, time.Now(), held}
 }
 
 // Keep implements [registry.Lease]. Renewals keep the lease, and a watch of the entry tells at once when it is gone or
@@ -58,14 +72,14 @@ func (l *lease) Keep(ctx context.Context) error {
 	cancel(err)
 	work.Wait()
 	switch {
-	case isGone(err) && l.releasing.Load(), l.isReleased():
+	case isGone(err) && l.fate.Load() == releasing, l.isReleased():
 		return nil
+	case errors.Is(err, registry.ErrReplaced): // also where ctx has ended, so that nobody announces over the other one
+		_ = l.d.revoke(ctx, l.key, l.id) // it holds nothing any more; otherwise it expires
+		return err
 	case ctx.Err() != nil:
 		l.d.left.add(l.key, l.leftover(true))
 		return ctx.Err()
-	case errors.Is(err, registry.ErrReplaced):
-		_ = l.d.revoke(ctx, l.key, l.id) // it holds nothing any more; otherwise it expires
-		return err
 	}
 	l.d.left.add(l.key, l.leftover(true))
 	return err
@@ -102,7 +116,7 @@ func (l *lease) mine(kv *mvccpb.KeyValue) error {
 }
 
 // guard watches the entry until it is not this lease's any more.
-func (l *lease) guard(ctx context.Context) error {
+func (l *lease) guard(ctx context.Context) (err error) {
 	what := "watch " + l.key
 	w, err := l.d.watchFrom(ctx, what, l.key, "", l.revision+1)
 	if err != nil {
@@ -110,7 +124,7 @@ func (l *lease) guard(ctx context.Context) error {
 	}
 	defer func() {
 		// Where it ends because the lease could not be renewed, the member may hang that the stream goes to.
-		if errors.Is(context.Cause(ctx), context.Canceled) {
+		if cause := cmp.Or(context.Cause(ctx), err); errors.Is(cause, context.Canceled) || errors.Is(cause, registry.ErrReplaced) || isGone(cause) {
 			w.close()
 		} else {
 			w.abandon()
@@ -165,9 +179,11 @@ func (l *lease) Update(ctx context.Context, in *registry.Instance) error {
 // Release implements [registry.Lease]. The entry goes with its lease where it hangs on it, and only then, in one step;
 // and what a failed attempt to announce it may have written comes to nothing.
 func (l *lease) Release(ctx context.Context) error {
-	l.releasing.Store(true)
-	if err := l.d.revoke(ctx, l.key, l.id); err != nil {
-		return err
+	l.fate.CompareAndSwap(ours, releasing)
+	if l.fate.Load() == releasing {
+		if err := l.d.revoke(ctx, l.key, l.id); err != nil {
+			return err
+		}
 	}
 	l.once.Do(func() { close(l.released) })
 	return l.d.removeLeftovers(ctx, l.key, l.d.left.takeTried(l.key, l.id))

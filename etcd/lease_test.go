@@ -27,6 +27,8 @@ func TestLeaseOnAnEtcd(t *testing.T) {
 		"compacted before Keep":               testCompactedBeforeKeep,
 		"released":                            testReleased,
 		"release leaves another's entry":      testReleaseLeavesAnothersEntry,
+		"release leaves what goes on":         testReleaseLeavesWhatAnotherGoesOnWith,
+		"release that failed, and another":    testReleaseThatFailed,
 		"update does not take over":           testUpdateDoesNotTakeOver,
 		"update does not resurrect":           testUpdateDoesNotResurrect,
 		"renewed":                             testRenewed,
@@ -244,11 +246,7 @@ func testReleaseLeavesAnothersEntry(t *leaseTrial) {
 	t.wantEntryOf(newer)
 	// Also where the other one is of the same client, and holding it has just failed.
 	older, newer = newer, t.announce()
-	ctx, cancel := context.WithCancel(t.ctx())
-	cancel()
-	if err := newer.Keep(ctx); !errors.Is(err, context.Canceled) {
-		t.Fatalf("Keep returned %v", err)
-	}
+	t.giveUp(newer)
 	t.must(older.Release(t.ctx()))
 	t.wantEntryOf(newer)
 	// And where it hangs on no lease of ours.
@@ -258,6 +256,51 @@ func testReleaseLeavesAnothersEntry(t *leaseTrial) {
 	if e := t.entry(); e == nil || e.value != "by hand" {
 		t.Errorf("etcd has %+v", e)
 	}
+}
+
+// giveUp ends Keep of l, as a broken connection does.
+func (t *leaseTrial) giveUp(l *lease) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.ctx())
+	cancel()
+	if err := l.Keep(ctx); !errors.Is(err, context.Canceled) {
+		t.Fatalf("Keep returned %v", err)
+	}
+}
+
+func testReleaseLeavesWhatAnotherGoesOnWith(t *leaseTrial) {
+	older := t.announce()
+	t.giveUp(older)
+	newer := t.announce()
+	if newer.id != older.id {
+		t.Errorf("it was announced anew, on lease %d after %d", newer.id, older.id)
+	}
+	t.must(older.Release(t.ctx()))
+	t.wantEntryOf(newer)
+	t.must(newer.Release(t.ctx()))
+	if e := t.entry(); e != nil {
+		t.Errorf("etcd still has %+v", e)
+	}
+}
+
+// A revocation that failed may be late, or be made again, so nobody goes on with what it is to end.
+func testReleaseThatFailed(t *leaseTrial) {
+	older := t.announce()
+	t.giveUp(older)
+	t.way.cut()
+	wantKind(t, older.Release(t.ctx()), registry.ErrUnavailable)
+	t.way.heal()
+	var newer *lease
+	eventually(t, "it is announced again", func() bool {
+		in := t.instance
+		again, err := t.driver.Announce(t.ctx(), &in)
+		if err == nil {
+			newer = again.(*lease)
+		}
+		return err == nil
+	})
+	t.must(older.Release(t.ctx()))
+	t.wantEntryOf(newer)
 }
 
 func testUpdateDoesNotTakeOver(t *leaseTrial) {

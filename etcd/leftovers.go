@@ -10,11 +10,9 @@ import (
 // leftover is a lease of etcd that was granted for an announcement which is not held any more, and may still hold its
 // entry: because it failed without a clear answer, or because holding it failed. It is not renewed.
 type leftover struct {
-	id     int64
-	ttl    time.Duration
-	since  time.Time
-	unsure bool // what it holds may change still, by a write that is late
-	held   bool // it was held until that failed, and not merely tried
+	lease *lease
+	since time.Time
+	held  bool // it was held until that failed, and not merely tried
 }
 
 // leftovers are those of each key. The next announcement of the key goes on with one or removes it, and Release removes
@@ -41,7 +39,7 @@ func (l *leftovers) add(key string, o ...leftover) {
 	l.swept = time.Now()
 	for key, all := range l.byKey {
 		// A new leader gives every lease its whole TTL again, hence not after one.
-		all = slices.DeleteFunc(all, func(o leftover) bool { return time.Since(o.since) > 20*o.ttl })
+		all = slices.DeleteFunc(all, func(o leftover) bool { return time.Since(o.since) > 20*o.lease.ttl })
 		if l.byKey[key] = all; len(all) == 0 {
 			delete(l.byKey, key)
 		}
@@ -65,7 +63,7 @@ func (l *leftovers) takeTried(key string, forget int64) (tried []leftover) {
 	var held []leftover
 	for _, o := range l.byKey[key] {
 		switch {
-		case o.id == forget:
+		case o.lease.id == forget:
 		case o.held:
 			held = append(held, o)
 		default:
@@ -83,7 +81,7 @@ func (l *leftovers) takeTried(key string, forget int64) (tried []leftover) {
 // removeLeftovers revokes the leases given, and keeps what it could not revoke.
 func (d *driver) removeLeftovers(ctx context.Context, key string, all []leftover) error {
 	for i, o := range all {
-		if err := d.revoke(ctx, key, o.id); err != nil {
+		if err := d.revoke(ctx, key, o.lease.id); err != nil {
 			d.left.add(key, all[i:]...)
 			return err
 		}
