@@ -199,6 +199,9 @@ func (l *fakeLease) Update(ctx context.Context, in *registry.Instance) error {
 	}
 	l.d.mu.Lock()
 	defer l.d.mu.Unlock()
+	if owner := l.d.owners[l.key()]; owner != nil && owner != l {
+		return registry.ErrReplaced
+	}
 	l.d.write(in)
 	return nil
 }

@@ -49,7 +49,15 @@ func (g *registration) hold() error {
 	}
 	err := lease.Keep(ctx)
 	if ctx.Err() != nil && g.ctx.Err() == nil {
-		return fmt.Errorf("%w: an update could not be written yet", ErrUnavailable)
+		g.mu.Lock()
+		pending = g.err
+		g.mu.Unlock()
+		switch { // an Update may know before Keep that another has the ID
+		case errors.Is(pending, ErrReplaced):
+			return pending
+		case !errors.Is(err, ErrReplaced):
+			return fmt.Errorf("%w: an update could not be written yet", ErrUnavailable)
+		}
 	}
 	if err == nil {
 		return fmt.Errorf("%w: the entry was released by nobody here", ErrUnavailable)

@@ -64,6 +64,39 @@ func TestDeregisteringTheOlderOfTwoLeavesTheNewer(t *testing.T) {
 	})
 }
 
+// An Update may be told before Keep is.
+func TestAnUpdateOfWhatWasReplaced(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newFake()
+		r := newRegistry(t, unaware{d}, registry.Options{})
+		older := register(t, r, instance("a"))
+		newer := register(t, r, instance("a"))
+		synctest.Wait() // both are held
+		if err := older.Update(t.Context(), instance("a")); !errors.Is(err, registry.ErrReplaced) {
+			t.Errorf("an update of the older one says %v", err)
+		}
+		time.Sleep(time.Hour)
+		if !errors.Is(older.Err(), registry.ErrReplaced) || newer.Err() != nil || d.count(&d.announces) != 2 {
+			t.Errorf("after %d announcements the older one says %v, the newer one %v", d.count(&d.announces), older.Err(), newer.Err())
+		}
+	})
+}
+
+// unaware has leases that do not notice when they are replaced.
+type unaware struct{ *fake }
+
+type unawareLease struct{ registry.Lease }
+
+func (d unaware) Announce(ctx context.Context, in *registry.Instance) (registry.Lease, error) {
+	l, err := d.fake.Announce(ctx, in)
+	return unawareLease{l}, err
+}
+
+func (unawareLease) Keep(ctx context.Context) error {
+	<-ctx.Done()
+	return ctx.Err()
+}
+
 func TestAStoreThatLagsDoesNotMakeAnIDLookFree(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newFake()
