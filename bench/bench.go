@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -36,6 +37,7 @@ type bench struct {
 	scale
 	stores   map[string]store
 	backends []string
+	among    []string // names of contenders; empty is all
 	report   *report
 	say      func(format string, a ...any)
 }
@@ -58,7 +60,7 @@ var scenarios = []scenario{
 // eachInTurn runs f for the contenders of a backend, Rounds times, in an order that moves on by one each time: what the machine
 // does meanwhile falls on all of them.
 func (b *bench) eachInTurn(scenario, backend string, f func(round int, c contender.Contender) error) error {
-	list := contender.Of(backend)
+	list := b.contenders(backend)
 	for round := range b.Rounds {
 		for i := range list {
 			c := list[(i+round)%len(list)]
@@ -69,6 +71,13 @@ func (b *bench) eachInTurn(scenario, backend string, f func(round int, c contend
 		}
 	}
 	return nil
+}
+
+// contenders are those of a backend that take part.
+func (b *bench) contenders(backend string) []contender.Contender {
+	return slices.DeleteFunc(contender.Of(backend), func(c contender.Contender) bool {
+		return len(b.among) > 0 && !slices.Contains(b.among, c.Name)
+	})
 }
 
 // serviceOf is a service for one contender in one round.

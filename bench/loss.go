@@ -52,7 +52,7 @@ func (b *bench) lossOnce(backend, service string, run func(*bench, string, strin
 			p.stop()
 		}
 	}()
-	for _, c := range contender.Of(backend) {
+	for _, c := range b.contenders(backend) {
 		p, err := start(c, b.stores[backend].address())
 		if err != nil {
 			return err

@@ -45,6 +45,7 @@ func run() error {
 	isShort := flag.Bool("short", false, "find out whether everything runs, in a few minutes; the figures mean nothing")
 	only := flag.String("only", "", "scenarios, with commas between them; default all")
 	backends := flag.String("registry", "consul,etcd", "registries, with commas between them")
+	among := flag.String("contenders", "", "names of contenders, with commas between them; default all")
 	rounds := flag.Int("rounds", 0, "rounds in place of those of the scale")
 	asJSON := flag.String("json", "", "file for every sample, as JSON")
 	chart := flag.String("chart", "", "file for a chart, .svg or .png")
@@ -73,6 +74,14 @@ func run() error {
 	}
 	bed := &bed{}
 	defer bed.end()
+	if *among != "" {
+		b.among = strings.Split(*among, ",")
+	}
+	for _, name := range b.among {
+		if !slices.ContainsFunc(contender.All, func(c contender.Contender) bool { return c.Name == name }) {
+			return fmt.Errorf("-contenders: there is none called %q", name)
+		}
+	}
 	for _, name := range b.backends {
 		if len(contender.Of(name)) == 0 {
 			return fmt.Errorf("-registry: %q is neither consul nor etcd", name)
