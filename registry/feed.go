@@ -57,13 +57,33 @@ func (s *state) view(q Query) view {
 
 // with returns s with another set, which is known.
 func (s state) with(set []*Instance) state {
-	passing := passingOf(set)
+	passing := set
+	if len(s.passing.set) < len(s.all.set) || !newPass(s.all.set, set) {
+		passing = passingOf(set)
+	}
 	if !s.known || !slices.Equal(passing, s.passing.set) {
 		s.passing = view{passing, s.passing.revision + 1}
 	}
 	s.all = view{set, s.all.revision + 1}
 	s.known = true
 	return s
+}
+
+// newPass reports whether those of set pass that are not in old, where they are easily told: one that is unchanged need not be
+// looked at.
+func newPass(old, set []*Instance) bool {
+	i := 0
+	for _, in := range set {
+		switch {
+		case i < len(old) && in == old[i]:
+			i++
+		case i+1 < len(old) && in == old[i+1]: // the one between has gone, or was replaced
+			i += 2
+		case in.Status != Passing:
+			return false
+		}
+	}
+	return true
 }
 
 // passingOf returns those of set that pass, which mostly are all.

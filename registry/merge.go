@@ -3,10 +3,11 @@ package registry
 import "slices"
 
 // merge returns what q selects of raw, in order, with the pointers of old for instances that did not change, and whether
-// nothing changed at all. It changes neither old nor raw. Where raw has the pointers of old in their order, as it has from
-// a driver that knows what changed, it looks at nothing but them: of many instances one at a time changes.
+// nothing changed at all. It changes neither old nor raw, and where the set is what raw is it returns that. Where raw has
+// the pointers of old in their order, as it has from a driver that knows what changed, it looks at nothing but them: of many
+// instances one at a time changes.
 func merge(old, raw []*Instance, q Query) (set []*Instance, same bool) {
-	set = selected(old, raw, q)
+	set, shared := selected(old, raw, q)
 	same = len(set) == len(old)
 	i := 0
 	for j, in := range set {
@@ -18,6 +19,9 @@ func merge(old, raw []*Instance, q Query) (set []*Instance, same bool) {
 			i++
 		}
 		if i < len(old) && compareInstances(old[i], in) == 0 && old[i].Equal(in) {
+			if shared {
+				set, shared = slices.Clone(set), false
+			}
 			set[j] = old[i]
 			i++
 		} else {
@@ -27,12 +31,15 @@ func merge(old, raw []*Instance, q Query) (set []*Instance, same bool) {
 	return set, same
 }
 
-// selected returns what q selects of raw, sorted, each ID once.
-func selected(old, raw []*Instance, q Query) []*Instance {
-	set := make([]*Instance, 0, len(raw))
+// selected returns what q selects of raw, sorted, each ID once, and whether that is raw itself.
+func selected(old, raw []*Instance, q Query) (set []*Instance, shared bool) {
+	set, shared = raw[:0], true
+	if raw == nil {
+		set = []*Instance{} // none is not unknown
+	}
 	sorted, follows := true, false // follows: the last one was one of old, and those that come next there are greater
 	i := 0
-	for _, in := range raw {
+	for at, in := range raw {
 		kept := true
 		switch {
 		case i < len(old) && in == old[i]:
@@ -42,17 +49,27 @@ func selected(old, raw []*Instance, q Query) []*Instance {
 		case q.Matches(in):
 			kept = false
 		default:
+			if shared {
+				set, shared = append(make([]*Instance, 0, len(raw)), set...), false
+			}
 			continue
 		}
 		if n := len(set); n > 0 && !(kept && follows) && compareInstances(set[n-1], in) >= 0 {
 			sorted = false
 		}
-		set = append(set, in)
+		if shared {
+			set = raw[:at+1]
+		} else {
+			set = append(set, in)
+		}
 		follows = kept
 	}
 	if sorted {
-		return set
+		return set, shared
+	}
+	if shared {
+		set = slices.Clone(set)
 	}
 	slices.SortStableFunc(set, compareInstances)
-	return slices.CompactFunc(set, func(a, b *Instance) bool { return compareInstances(a, b) == 0 })
+	return slices.CompactFunc(set, func(a, b *Instance) bool { return compareInstances(a, b) == 0 }), false
 }

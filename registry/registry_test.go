@@ -156,3 +156,39 @@ func TestInvalidOptionsAreNamedByEveryCall(t *testing.T) {
 		}
 	}
 }
+
+// A driver may hand the same slice to many, and what readers get is their own.
+func TestSlicesAreTheReadersOwn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, b := instance("a"), instance("b")
+		d := sharing{newFake(), []*registry.Instance{&a, &b}}
+		r := newRegistry(t, d, registry.Options{Linger: -1})
+		for range 2 {
+			set, err := r.Lookup(t.Context(), web)
+			if err != nil {
+				t.Fatal(err)
+			}
+			wantIDs(t, set, "a", "b")
+			clear(set)
+		}
+		for range 2 {
+			for set := range r.Watch(t.Context(), web) {
+				wantIDs(t, set, "a", "b")
+				clear(set)
+				break
+			}
+		}
+	})
+}
+
+type sharing struct {
+	*fake
+	set []*registry.Instance
+}
+
+type sharedSource struct{ d sharing }
+
+func (d sharing) Follow(registry.Query) registry.Source { return sharedSource{d} }
+
+func (s sharedSource) Next(context.Context) ([]*registry.Instance, error) { return s.d.set, nil }
+func (s sharedSource) Close() error                                       { return nil }

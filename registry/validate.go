@@ -39,10 +39,7 @@ func (in *Instance) Validate() error {
 		check(checkName("ID", in.ID, maxID, ":"))
 	}
 	check(checkAddress("Address", in.Address))
-	for _, name := range slices.Sorted(maps.Keys(in.Endpoints)) {
-		check(checkText("Endpoints: name", name, true))
-		check(checkAddress(fmt.Sprintf("Endpoints[%q]", name), in.Endpoints[name]))
-	}
+	check(checkEndpoints(in.Endpoints))
 	check(checkText("Version", in.Version, false))
 	check(checkText("Zone", in.Zone, false))
 	check(checkTags(in.Tags))
@@ -84,7 +81,7 @@ func checkName(field, s string, most int, also string) error {
 		return invalid(field, s, "does not start with an ASCII letter or digit")
 	}
 	for _, c := range s {
-		if !letterOrDigit(c) && !strings.ContainsRune("._-"+also, c) {
+		if !letterOrDigit(c) && !strings.ContainsRune("._-", c) && !strings.ContainsRune(also, c) {
 			return invalid(field, s, fmt.Sprintf("holds %q; allowed are ASCII letters, digits and any of %q", c, "._-"+also))
 		}
 	}
@@ -105,16 +102,45 @@ func checkText(field, s string, required bool) error {
 	return nil
 }
 
+// What follows builds nothing for what is right: a list of thousands is checked whenever it is read.
+
+func isText(s string) bool { return s != "" && utf8.ValidString(s) }
+
 func checkTags(tags []string) error {
 	var errs []error
 	for i, t := range tags {
-		errs = append(errs, checkText(fmt.Sprintf("Tags[%d]", i), t, true))
+		if !isText(t) {
+			errs = append(errs, checkText(fmt.Sprintf("Tags[%d]", i), t, true))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// checkEndpoints goes by the names in their order where it has something to say.
+func checkEndpoints(m map[string]string) error {
+	right := true
+	for name, address := range m {
+		right = right && isText(name) && checkAddress("", address) == nil
+	}
+	if right {
+		return nil
+	}
+	var errs []error
+	for _, name := range slices.Sorted(maps.Keys(m)) {
+		errs = append(errs, checkText("Endpoints: name", name, true), checkAddress(fmt.Sprintf("Endpoints[%q]", name), m[name]))
 	}
 	return errors.Join(errs...)
 }
 
 // checkMetadata names the key alone: a value may be private, and shows in no error.
 func checkMetadata(m map[string]string) error {
+	right := true
+	for k, v := range m {
+		right = right && isText(k) && utf8.ValidString(v)
+	}
+	if right {
+		return nil
+	}
 	var errs []error
 	for _, k := range slices.Sorted(maps.Keys(m)) {
 		errs = append(errs, checkText("Metadata: key", k, true))
