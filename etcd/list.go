@@ -38,12 +38,3 @@ func (d *driver) list(ctx context.Context, what, prefix string) (all []*mvccpb.K
 		next = append(slices.Clone(page.Kvs[len(page.Kvs)-1].Key), 0)
 	}
 }
-
-// revision reads the revision of the store, linearizably. It asks for a key that the caller may read.
-func (d *driver) revision(ctx context.Context, what, key string) (int64, error) {
-	answer, err := d.page(ctx, what, &pb.RangeRequest{Key: []byte(key), CountOnly: true})
-	if err != nil {
-		return 0, err
-	}
-	return answer.Header.Revision, nil
-}

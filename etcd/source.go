@@ -149,7 +149,7 @@ func (s *source) receive(ctx context.Context) (changes []*mvccpb.Event, mute boo
 	if ok || err != nil {
 		return changes, false, err
 	}
-	now, err := s.watch.stands(ctx)
+	now, err := s.watch.stands(ctx, s.d.silence/10)
 	if err != nil {
 		return nil, false, err
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -18,12 +19,15 @@ import (
 	"github.com/rollcall-go/rollcall/registry"
 )
 
-// streamCounter counts the streams that watches go over.
-type streamCounter struct{ begun, ended atomic.Int64 }
+// streamCounter counts the streams that watches go over, and the reads.
+type streamCounter struct{ begun, ended, reads atomic.Int64 }
 
 type isWatch struct{}
 
 func (c *streamCounter) TagRPC(ctx context.Context, info *stats.RPCTagInfo) context.Context {
+	if strings.HasSuffix(info.FullMethodName, "/Range") {
+		c.reads.Add(1)
+	}
 	if strings.HasSuffix(info.FullMethodName, "/Watch") {
 		return context.WithValue(ctx, isWatch{}, true)
 	}
@@ -173,6 +177,34 @@ func TestSilenceWithoutAWrite(tt *testing.T) {
 	src := t.follow("silent", 0)
 	t.driver.settings.Timeout = time.Second
 	t.staysSilent(src)
+	t.wantBegun(1)
+}
+
+// Of many watches that are silent, few ask the store.
+func TestACrowdOfSilentWatches(tt *testing.T) {
+	t := newStreamTrial(tt)
+	var all []*source
+	for i := range 50 {
+		all = append(all, t.follow(fmt.Sprint("s", i), 0))
+	}
+	t.driver.silence = 2 * time.Second
+	before, began := t.reads.Load(), time.Now()
+	ctx, cancel := context.WithTimeout(context.Background(), 7*time.Second)
+	defer cancel()
+	var work sync.WaitGroup
+	for _, src := range all {
+		time.Sleep(10 * time.Millisecond) // as it comes about in a process
+		work.Go(func() {
+			if _, err := src.Next(ctx); err != context.DeadlineExceeded {
+				t.Errorf("%s: %v", src.service, err)
+			}
+		})
+	}
+	work.Wait()
+	// Each silence is looked into, at the most once for each age of an answer, but for those who ask while one is on its way.
+	if n, most := t.reads.Load()-before, 10*time.Since(began)/t.driver.silence; n < 3 || n > 2*int64(most) {
+		t.Errorf("%d watches made %d reads in %v", len(all), n, time.Since(began))
+	}
 	t.wantBegun(1)
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
@@ -20,7 +21,7 @@ type watch struct {
 	d         *driver
 	what, key string
 	start     int64
-	newest    int64 // revision known of the store; used by next and poll alone
+	newest    int64 // all up to this revision was read, or has come; used by next and poll alone
 
 	stream *stream // whose mu guards what follows
 	// etcd numbers a watch when it has created it.
@@ -126,7 +127,7 @@ func (w *watch) poll(ctx context.Context) ([]*mvccpb.Event, bool, error) {
 		if answer.Canceled {
 			return nil, false, w.refused(answer)
 		}
-		if err := w.reaches(ctx, answer.Header.GetRevision()); err != nil {
+		if err := w.reaches(ctx, answer); err != nil {
 			return nil, false, err
 		}
 		w.changes = append(w.changes, answer.Events...)
@@ -138,20 +139,27 @@ func (w *watch) poll(ctx context.Context) ([]*mvccpb.Event, bool, error) {
 	}
 }
 
-// reaches returns an error where the store began again. An answer at an earlier revision than what is known may also come
-// from a member that is behind the others for a moment, so the store is asked.
-func (w *watch) reaches(ctx context.Context, revision int64) error {
-	if revision >= w.newest {
-		w.newest = revision
-		return nil
+// reaches notes how far the watch has come. It returns an error where the store began again. An answer at an earlier
+// revision than what is known may also come from a member that is behind the others for a moment, so the store is asked.
+func (w *watch) reaches(ctx context.Context, answer *pb.WatchResponse) error {
+	revision := answer.Header.GetRevision()
+	if revision < w.newest {
+		_, err := w.stands(ctx, 0)
+		return err
 	}
-	_, err := w.stands(ctx)
-	return err
+	switch n := len(answer.Events); {
+	case n > 0: // there may be others up to the revision of the header, which are on their way
+		w.newest = max(w.newest, answer.Events[n-1].Kv.ModRevision)
+	case !answer.Created:
+		w.newest = revision
+	}
+	return nil
 }
 
-// stands asks the store whether it is still the one that it was, and returns its revision.
-func (w *watch) stands(ctx context.Context) (int64, error) {
-	now, err := w.d.revision(ctx, w.what, w.key)
+// stands asks the store whether it is still the one that it was, or was no longer ago than age, and returns its revision of
+// then. The watch must have been silent for longer.
+func (w *watch) stands(ctx context.Context, age time.Duration) (int64, error) {
+	now, err := w.d.recentRevision(ctx, w.what, w.key, age)
 	if err == nil && now < w.newest {
 		err = w.d.unavailable(w.what, fmt.Sprintf("the store began again: its revision fell from %d to %d", w.newest, now))
 	}

@@ -2,6 +2,7 @@ package grpcx
 
 import (
 	"github.com/rollcall-go/rollcall/grpcx/internal/passing"
+	"github.com/rollcall-go/rollcall/internal/delta"
 	"github.com/rollcall-go/rollcall/registry"
 )
 
@@ -14,8 +15,19 @@ type choice struct {
 	zones    passing.Zones // set where instances are left out since they do not pass
 }
 
+// chooser chooses for one channel.
+type chooser struct {
+	*target
+	plain []*registry.Instance // the set before, where each of it passed and had a weight
+}
+
 // choose picks those of set, which a channel asked for, that calls go to.
-func (t *target) choose(set []*registry.Instance) choice {
+func (t *chooser) choose(set []*registry.Instance) choice {
+	if delta.AllNew(t.plain, set, isPlain) {
+		t.plain = set
+		return t.limited(choice{use: set, passing: len(set)})
+	}
+	t.plain = nil
 	var c choice
 	if t.query.AnyStatus && !t.all {
 		c.use, c.passing = set, len(set) // the caller wants them whatever they say of themselves
@@ -54,6 +66,9 @@ func (t *target) choose(set []*registry.Instance) choice {
 	}
 	return t.limited(c)
 }
+
+// isPlain reports whether nothing that in says of itself keeps calls from it.
+func isPlain(in *registry.Instance) bool { return in.Status == registry.Passing && in.Weight > 0 }
 
 // limited leaves out what cannot be dialled, and what is not in the channel's subset.
 func (t *target) limited(c choice) choice {

@@ -34,5 +34,5 @@ func (r *watcher) endHold() bool {
 func (r *watcher) believe() {
 	r.endHold()
 	r.log(slog.LevelWarn, "there is still no instance: the last ones are given up")
-	r.send(r.target.choose(r.newest))
+	r.send(r.choice.choose(r.newest))
 }

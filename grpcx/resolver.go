@@ -87,7 +87,7 @@ func (b *builder) Build(t resolver.Target, cc resolver.ClientConn, o resolver.Bu
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	r := &watcher{
-		discovery: b.discovery, target: to, cc: cc, cancel: cancel, done: make(chan struct{}), made: endpoints{target: to},
+		discovery: b.discovery, target: to, cc: cc, cancel: cancel, done: make(chan struct{}), choice: chooser{target: to}, made: endpoints{target: to},
 		meter: newMeter(o.MetricsRecorder, t.String()), served: b.served, pace: pace.New(burst, spacing, spacingPerEndpoint),
 	}
 	if k, ok := b.discovery.(knower); ok {
@@ -114,6 +114,7 @@ type watcher struct {
 	rest     time.Duration        // how long the last state asks for before the next
 	resolved bool                 // cc has a state
 	sent     []*registry.Instance // its instances
+	choice   chooser              // of those that calls go to
 	made     endpoints            // and what they were made into
 	zones    passing.Zones        // and which of their neighbours were left out
 	newest   []*registry.Instance // the set that the registry gave last
@@ -210,7 +211,7 @@ func (r *watcher) deliver(set []*registry.Instance, err error) {
 		r.explain(choice{})
 		return
 	}
-	r.send(r.target.choose(set))
+	r.send(r.choice.choose(set))
 }
 
 // send makes the instances of c those of the channel.

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/rollcall-go/rollcall/internal/delta"
 )
 
 // feed reads the set of one query for all its readers, of those that want any status and of those that want instances that
@@ -58,7 +60,7 @@ func (s *state) view(q Query) view {
 // with returns s with another set, which is known.
 func (s state) with(set []*Instance) state {
 	passing := set
-	if len(s.passing.set) < len(s.all.set) || !newPass(s.all.set, set) {
+	if len(s.passing.set) < len(s.all.set) || !delta.AllNew(s.all.set, set, (*Instance).passes) {
 		passing = passingOf(set)
 	}
 	if !s.known || !slices.Equal(passing, s.passing.set) {
@@ -69,28 +71,13 @@ func (s state) with(set []*Instance) state {
 	return s
 }
 
-// newPass reports whether those of set pass that are not in old, where they are easily told: one that is unchanged need not be
-// looked at.
-func newPass(old, set []*Instance) bool {
-	i := 0
-	for _, in := range set {
-		switch {
-		case i < len(old) && in == old[i]:
-			i++
-		case i+1 < len(old) && in == old[i+1]: // the one between has gone, or was replaced
-			i += 2
-		case in.Status != Passing:
-			return false
-		}
-	}
-	return true
-}
+func (in *Instance) passes() bool { return in.Status == Passing }
 
 // passingOf returns those of set that pass, which mostly are all.
 func passingOf(set []*Instance) []*Instance {
 	n := 0
 	for _, in := range set {
-		if in.Status == Passing {
+		if in.passes() {
 			n++
 		}
 	}
@@ -99,7 +86,7 @@ func passingOf(set []*Instance) []*Instance {
 	}
 	passing := make([]*Instance, 0, n)
 	for _, in := range set {
-		if in.Status == Passing {
+		if in.passes() {
 			passing = append(passing, in)
 		}
 	}

@@ -1,0 +1,62 @@
+package grpcx
+
+import (
+	"cmp"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"testing"
+
+	"google.golang.org/grpc/resolver"
+
+	"github.com/rollcall-go/rollcall/registry"
+)
+
+// Whatever came before, there is one endpoint for each address, of the first instance that has it; and that of an instance
+// which did not change is the one that it was.
+func TestEndpointsOfWhatChanged(t *testing.T) {
+	rnd := rand.New(rand.NewPCG(1, 2))
+	e := endpoints{target: &target{}}
+	var set []*registry.Instance
+	before := map[*registry.Instance]resolver.Endpoint{}
+	for round := range 3000 {
+		set = slices.Clone(set)
+		ports := 8 + 100*(round/100%2) // few ports make several of one address
+		for range rnd.IntN(4) {
+			in := &registry.Instance{ID: fmt.Sprint(rnd.IntN(20)), Address: fmt.Sprint("h:", 1+rnd.IntN(ports))}
+			i := slices.IndexFunc(set, func(o *registry.Instance) bool { return o.ID == in.ID })
+			switch {
+			case i < 0:
+				set = append(set, in)
+			case rnd.IntN(2) == 0:
+				set[i] = in
+			default:
+				set = slices.Delete(set, i, i+1)
+			}
+		}
+		slices.SortFunc(set, func(a, b *registry.Instance) int { return cmp.Compare(a.ID, b.ID) })
+
+		all := e.update(set)
+		seen := map[string]bool{}
+		now := map[*registry.Instance]resolver.Endpoint{}
+		i := 0
+		for _, in := range set {
+			if seen[in.Address] {
+				continue
+			}
+			seen[in.Address] = true
+			if i == len(all) || InstanceFromEndpoint(all[i]) != in || all[i].Addresses[0].Addr != in.Address {
+				t.Fatalf("round %d: the %d-th endpoint is not that of %s at %s", round, i, in.ID, in.Address)
+			}
+			if old, ok := before[in]; ok && old.Attributes != all[i].Attributes {
+				t.Fatalf("round %d: %s did not change, and has another endpoint", round, in.ID)
+			}
+			now[in] = all[i]
+			i++
+		}
+		if i != len(all) {
+			t.Fatalf("round %d: %d endpoints, want %d", round, len(all), i)
+		}
+		before = now
+	}
+}
