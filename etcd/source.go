@@ -24,6 +24,7 @@ type source struct {
 	set   []*registry.Instance // sorted by ID; what was returned is replaced and never changed
 	watch *watch               // nil where the next call starts afresh
 	found []registry.Unreadable
+	like  *registry.Instance // the one that was read last
 }
 
 var _ registry.UnreadableReporter = (*source)(nil)
@@ -94,6 +95,10 @@ func (s *source) read(kv *mvccpb.KeyValue) *registry.Instance {
 		s.cannotRead(id, kv.ModRevision, err)
 		return nil
 	}
+	if s.like != nil {
+		makeAlike(in, s.like)
+	}
+	s.like = in
 	return in
 }
 
