@@ -1,6 +1,10 @@
 package registry
 
-import "slices"
+import (
+	"slices"
+
+	"github.com/rollcall-go/rollcall/internal/delta"
+)
 
 // merge returns what q selects of raw, in order, with the pointers of old for instances that did not change, and whether
 // nothing changed at all. It changes neither old nor raw, and where the set is what raw is it returns that. Where raw has
@@ -40,15 +44,12 @@ func selected(old, raw []*Instance, q Query) (set []*Instance, shared bool) {
 	sorted, follows := true, false // follows: the last one was one of old, and those that come next there are greater
 	i := 0
 	for at, in := range raw {
-		kept := true
+		k := delta.Find(old, i, in)
+		kept := k >= 0
 		switch {
-		case i < len(old) && in == old[i]:
-			i++
-		case i+1 < len(old) && in == old[i+1]: // the one between has gone, or was replaced
-			i += 2
-		case q.Matches(in):
-			kept = false
-		default:
+		case kept: // those before it have gone, or were replaced
+			i = k + 1
+		case !q.Matches(in):
 			if shared {
 				set, shared = append(make([]*Instance, 0, len(raw)), set...), false
 			}

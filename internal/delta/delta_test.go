@@ -39,22 +39,29 @@ func TestAllNew(t *testing.T) {
 	}
 }
 
-// One of many that changed is the only one that is looked at, wherever it is.
-func TestOneOfMany(t *testing.T) {
+// What changed is all that is looked at, wherever it is.
+func TestFewOfMany(t *testing.T) {
 	old := make([]*int, 100)
 	for i := range old {
 		old[i] = new(int)
 	}
-	for i := range old {
+	for i := range old[:len(old)-9] {
+		if asked := asks(old, slices.Delete(slices.Clone(old), i, i+10)); asked != 0 {
+			t.Errorf("with 10 gone from the %d-th on it was asked about %d", i, asked)
+		}
 		for name, set := range map[string][]*int{
 			"came": slices.Insert(slices.Clone(old), i, new(int)), "gone": slices.Delete(slices.Clone(old), i, i+1),
 			"replaced": slices.Replace(slices.Clone(old), i, i+1, new(int)),
 		} {
-			asked := 0
-			AllNew(old, set, func(*int) bool { asked++; return true })
+			asked := asks(old, set)
 			if want := map[bool]int{true: 0, false: 1}[name == "gone"]; asked != want {
 				t.Errorf("the %d-th of %d is %s: it was asked about %d", i, len(old), name, asked)
 			}
 		}
 	}
+}
+
+func asks(old, set []*int) (n int) {
+	AllNew(old, set, func(*int) bool { n++; return true })
+	return n
 }
