@@ -17,6 +17,7 @@ func (d *driver) Announce(ctx context.Context, in *registry.Instance) (registry.
 	if err != nil {
 		return nil, err
 	}
+	d.urge(ctx)
 	key := d.keyOf(in.Service, in.ID)
 	left := d.left.take(key)
 	l, err := d.resume(ctx, key, value, left)

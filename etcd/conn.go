@@ -1,11 +1,14 @@
 package etcd
 
 import (
+	"context"
 	"net"
+	"sync"
 	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
+	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/keepalive"
@@ -13,9 +16,58 @@ import (
 	"google.golang.org/grpc/resolver/manual"
 )
 
-// Reconnecting is gRPC's own business, and the one thing here that is tried again without being asked. Its default of up
-// to two minutes between attempts would be what an outage lasts for after it has ended.
-var reconnect = backoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: time.Second}
+// Reconnecting is gRPC's own business, and the one thing here that is tried again without being asked. Its pauses last for as
+// long as the outage has at the most, and where gRPC's default goes up to two minutes they end at 8 s: an outage of any length
+// is over for a watch soon after it has ended. Whoever has something to write does not wait for them: see urge.
+var reconnect = backoff.Config{BaseDelay: 500 * time.Millisecond, Multiplier: 2, Jitter: 0.2, MaxDelay: 8 * time.Second}
+
+const (
+	// urgency is the least time between two attempts to connect that are made because somebody asks.
+	urgency = time.Second
+	// aMoment is how long such an attempt is waited for. One that takes longer is of use to the next call.
+	aMoment = 250 * time.Millisecond
+)
+
+// urge makes an attempt to connect where none is connected, in place of the rest of a pause: an announcement that was lost is
+// to be back before those who held on to it give it up, and a caller waits for the answer.
+func (d *driver) urge(ctx context.Context) {
+	if d.conn.GetState() != connectivity.TransientFailure {
+		return
+	}
+	d.urged.mu.Lock()
+	now := time.Now()
+	due := now.Sub(d.urged.last) >= urgency
+	if due {
+		d.urged.last = now
+	}
+	d.urged.mu.Unlock()
+	if due {
+		d.conn.ResetConnectBackoff()
+	}
+	d.connected(ctx, aMoment)
+}
+
+// urged is when that was last done.
+type urged struct {
+	mu   sync.Mutex
+	last time.Time
+}
+
+// connected waits until a member is connected, for no longer than limit.
+func (d *driver) connected(ctx context.Context, limit time.Duration) {
+	limited, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	for {
+		switch state := d.conn.GetState(); state {
+		case connectivity.Connecting, connectivity.TransientFailure:
+			if !d.conn.WaitForStateChange(limited, state) {
+				return
+			}
+		default:
+			return
+		}
+	}
+}
 
 // maxMessage bounds an answer. A page of the list and a batch of events grow with what others wrote, which etcd bounds.
 const maxMessage = 1 << 30

@@ -22,6 +22,7 @@ type driver struct {
 	tokens   *tokens
 	silence  time.Duration // longSilence, but for tests
 
+	urged      urged
 	recent     recent
 	left       leftovers
 	unreadable unreadable

@@ -156,6 +156,7 @@ func (l *lease) Update(ctx context.Context, in *registry.Instance) error {
 	if err != nil {
 		return err
 	}
+	l.d.urge(ctx)
 	for {
 		l.unsure.Store(true)
 		revision, current, err := l.d.write(ctx, l.key, value, l.id, l.known, heldBy(l.key, l.id))
@@ -179,6 +180,7 @@ func (l *lease) Update(ctx context.Context, in *registry.Instance) error {
 // Release implements [registry.Lease]. The entry goes with its lease where it hangs on it, and only then, in one step;
 // and what a failed attempt to announce it may have written comes to nothing.
 func (l *lease) Release(ctx context.Context) error {
+	l.d.urge(ctx)
 	l.fate.CompareAndSwap(ours, releasing)
 	if l.fate.Load() == releasing {
 		if err := l.d.revoke(ctx, l.key, l.id); err != nil {

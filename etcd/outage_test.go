@@ -6,6 +6,9 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
+
 	"github.com/rollcall-go/rollcall/internal/testbed"
 	"github.com/rollcall-go/rollcall/registry"
 )
@@ -134,4 +137,59 @@ func TestRequestsAreBoundedInAnOutage(t *testing.T) {
 	}
 	way.heal()
 	w.until("the instance", healthy(1))
+}
+
+// Whoever asks has an attempt made at once, and a watch goes on with the connection that comes of it.
+func TestAPauseEndsWhenSomebodyAsks(t *testing.T) {
+	server := testbed.StartEtcd(t)
+	way := newNetwork(t, server.Addr())
+	never := backoff.Config{BaseDelay: time.Hour, Multiplier: 1, MaxDelay: time.Hour}
+	d := driverFor(t, Config{Endpoints: []string{way.addr()}, Timeout: patience}, grpc.WithConnectParams(grpc.ConnectParams{Backoff: never}))
+	defer d.Close()
+	s := d.Follow(registry.Query{Service: "s"})
+	defer s.Close()
+	way.cut()
+	_, err := s.Next(within(t, patience))
+	wantKind(t, err, registry.ErrUnavailable)
+	way.heal()
+	read := make(chan error, 1)
+	go func() { _, err := s.Next(within(t, patience)); read <- err }()
+	in := &registry.Instance{ID: "a", Service: "s", Address: "10.0.0.1:80"}
+	eventually(t, "it is announced", func() bool { _, err := d.Announce(within(t, patience), in); return err == nil })
+	if err := <-read; err != nil {
+		t.Errorf("the watch: %v", err)
+	}
+	for name, ask := range map[string]func() error{
+		"services": func() error { _, err := d.Services(within(t, patience)); return err },
+		"a lookup": func() error {
+			s := d.Follow(registry.Query{Service: "s"})
+			defer s.Close()
+			_, err := s.Next(within(t, patience))
+			return err
+		},
+	} {
+		way.cut()
+		eventually(t, name+" fails", func() bool { return ask() != nil })
+		way.heal()
+		eventually(t, name+" succeeds", func() bool { return ask() == nil })
+	}
+}
+
+// A watch alone leaves an etcd that is down in peace.
+func TestConnectionsOfAWatchInAnOutage(t *testing.T) {
+	server := testbed.StartEtcd(t)
+	way := newNetwork(t, server.Addr())
+	w := follow(t, connect(t, Config{Endpoints: []string{way.addr()}}), registry.Query{Service: "s"})
+	w.until("the first set", healthy(0))
+	way.cut()
+	w.until("an error", func(p pair) bool { return p.err != nil })
+	before := way.accepted()
+	<-time.After(8 * time.Second)
+	dialled := way.accepted() - before
+	t.Logf("%d connections in 8 s of an outage", dialled)
+	if dialled > 6 { // after 0.5, 1, 2 and 4 s, each a fifth less or more
+		t.Errorf("%d connections", dialled)
+	}
+	way.heal()
+	w.until("the set", healthy(0))
 }

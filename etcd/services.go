@@ -15,6 +15,7 @@ const valuesPage = 100
 // Services implements [registry.Driver]. Under our own prefix it reads keys alone; where others write it reads values too,
 // since a key of another program may look like that of an instance. Of a service with many instances it reads about one page.
 func (d *driver) Services(ctx context.Context) ([]string, error) {
+	d.urge(ctx)
 	var names []string
 	ours := d.settings.Format == FormatRollcall
 	limit := int64(valuesPage)

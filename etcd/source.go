@@ -25,6 +25,8 @@ type source struct {
 	watch *watch               // nil where the next call starts afresh
 	found []registry.Unreadable
 	like  *registry.Instance // the one that was read last
+
+	failed bool // the last call did
 }
 
 var _ registry.UnreadableReporter = (*source)(nil)
@@ -35,7 +37,8 @@ func (s *source) Next(ctx context.Context) ([]*registry.Instance, error) {
 	if s.watch == nil {
 		next = s.fresh
 	}
-	if err := next(ctx); err != nil {
+	err := next(ctx)
+	if s.failed = err != nil; s.failed {
 		if s.watch != nil {
 			if ctx.Err() != nil {
 				s.watch.close()
@@ -62,6 +65,11 @@ func (s *source) what() string { return "watch service " + s.service }
 
 // fresh reads the whole set, and opens a watch of what comes after it.
 func (s *source) fresh(ctx context.Context) error {
+	if s.failed { // an attempt without a connection has nothing to gain
+		s.d.connected(ctx, s.d.settings.Timeout)
+	} else {
+		s.d.urge(ctx)
+	}
 	all, revision, err := s.d.list(ctx, "read service "+s.service, s.prefix)
 	if err != nil {
 		return err
