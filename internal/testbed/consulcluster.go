@@ -221,9 +221,17 @@ func (c *ConsulCluster) RestartServers() {
 	}
 }
 
-// Leader is the server that leads now.
+// Leader is the server that leads now, or soon, where none does.
 func (c *ConsulCluster) Leader() *Consul {
 	c.tb.Helper()
+	leader := (*Consul)(nil)
+	if !soon(func() bool { leader = c.leader(); return leader != nil }) {
+		c.tb.Fatal("testbed: the consul cluster has no leader")
+	}
+	return leader
+}
+
+func (c *ConsulCluster) leader() *Consul {
 	for _, s := range c.Servers {
 		answer, err := s.call(context.Background(), http.MethodGet, "/v1/status/leader", "", nil)
 		if err != nil {
@@ -235,7 +243,6 @@ func (c *ConsulCluster) Leader() *Consul {
 			}
 		}
 	}
-	c.tb.Fatal("testbed: the consul cluster has no leader")
 	return nil
 }
 

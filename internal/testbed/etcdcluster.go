@@ -151,14 +151,21 @@ func (c *EtcdCluster) Addrs() []string {
 	return addrs
 }
 
-// Leader is the member that leads now. All members must run.
+// Leader is the member that leads now, or soon, where none does. All members must run.
 func (c *EtcdCluster) Leader() *Etcd {
 	c.tb.Helper()
+	leader := (*Etcd)(nil)
+	if !soon(func() bool { leader = c.leader(); return leader != nil }) {
+		c.tb.Fatal("testbed: the etcd cluster has no leader")
+	}
+	return leader
+}
+
+func (c *EtcdCluster) leader() *Etcd {
 	for _, e := range c.Members {
 		if leads, err := c.leaderAsSeenBy(context.Background(), e); err == nil && leads {
 			return e
 		}
 	}
-	c.tb.Fatal("testbed: the etcd cluster has no leader")
 	return nil
 }

@@ -232,3 +232,15 @@ func (s *server) call(ctx context.Context, method, path, body string, header htt
 	}
 	return answer, err
 }
+
+// soon reports whether ok comes true within readyTimeout.
+func soon(ok func() bool) bool {
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.Now().Add(readyTimeout); !ok(); <-tick.C {
+		if time.Now().After(deadline) {
+			return false
+		}
+	}
+	return true
+}
