@@ -89,7 +89,7 @@ func TestARefusedHeartbeat(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer d.Close()
-	d.settings.TTL = 3 * 500 * time.Millisecond
+	d.settings.TTL = 3 * 2 * time.Second
 	l := &lease{d: d, serviceID: "s:a", beating: make(chan struct{}, 1)}
 	if err := l.heartbeats(t.Context()); !isRefused(err) || int(beats.Load()) != len(codes) {
 		t.Errorf("after %d heartbeats it ended with %v", beats.Load(), err)

@@ -131,7 +131,7 @@ func TestRequestsAreBoundedInAnOutage(t *testing.T) {
 	<-time.After(outage)
 	sent, dialled := calls.sent.Load()-before, way.accepted()-dials
 	t.Logf("in %v of an outage: %d messages, %d connections", outage, sent, dialled)
-	// Two that try again, each with a backoff of up to 2 s.
+	// Two that try again, each with a backoff.
 	if sent > 60 || dialled > 15 {
 		t.Errorf("%d messages and %d connections in %v of an outage", sent, dialled, outage)
 	}

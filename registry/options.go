@@ -30,7 +30,7 @@ type Options struct {
 	EmptyHold time.Duration
 	// BackoffMin and BackoffMax bound the time before a failed attempt is made again: before the n-th attempt in a row
 	// it is between a half and the whole (equal jitter) of BackoffMin·2ⁿ, and of BackoffMax at the most. Defaults: 50 ms
-	// and 2 s.
+	// and 1.4 s: about one attempt a second in a long outage.
 	BackoffMin, BackoffMax time.Duration
 	// Burst and Spacing bound what a storm of changes costs. A watch that was quiet reads its next Burst sets as fast as
 	// they come; after that it reads one each Spacing, and earns one more of the burst back for each Spacing that it does
@@ -50,7 +50,7 @@ const (
 	DefaultLinger             = 30 * time.Second
 	DefaultEmptyHold          = 10 * time.Second
 	DefaultBackoffMin         = 50 * time.Millisecond
-	DefaultBackoffMax         = 2 * time.Second
+	DefaultBackoffMax         = 1400 * time.Millisecond
 	DefaultBurst              = 4
 	DefaultSpacing            = 50 * time.Millisecond
 	DefaultSpacingPerInstance = 100 * time.Microsecond

@@ -140,7 +140,7 @@ func TestInvalidOptionsAreNamedByEveryCall(t *testing.T) {
 			t.Errorf("%v does not name %s", err, want)
 		}
 	}
-	if err := (registry.Options{BackoffMin: time.Minute}).Validate(); err == nil || !strings.Contains(err.Error(), "BackoffMin: 1m0s is above BackoffMax, 2s") {
+	if err := (registry.Options{BackoffMin: time.Minute}).Validate(); err == nil || !strings.Contains(err.Error(), "BackoffMin: 1m0s is above BackoffMax, 1.4s") {
 		t.Errorf("Validate() = %v", err)
 	}
 	if err := (registry.Options{Linger: -1}).Validate(); err != nil {

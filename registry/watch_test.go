@@ -202,9 +202,9 @@ func TestInstantErrorsAreAskedForAtABoundedRate(t *testing.T) {
 		r := newRegistry(t, d, registry.Options{})
 		watch(t, r, web)
 		time.Sleep(10 * time.Minute)
-		// Equal jitter of 2 s is two attempts in three seconds on average.
-		if n := d.count(&d.nexts); n < 300 || n > 600 {
-			t.Errorf("%d attempts in 600 s of outage, want about 400", n)
+		// Equal jitter makes the pause three quarters of BackoffMax on average.
+		if n, want := d.count(&d.nexts), int(10*time.Minute/(registry.DefaultBackoffMax*3/4)); n < want*3/4 || n > want*3/2 {
+			t.Errorf("%d attempts in 600 s of outage, want about %d", n, want)
 		}
 	})
 }
@@ -215,7 +215,7 @@ func TestErrorsAndAnswersInTurnAreAskedForAtABoundedRate(t *testing.T) {
 		r := newRegistry(t, d, registry.Options{})
 		watch(t, r, web)
 		time.Sleep(time.Minute)
-		if n := d.calls.Load(); n > 180 || n < 60 {
+		if n := d.calls.Load(); n > 240 || n < 60 {
 			t.Errorf("%d reads in 60 s of a store that answers every other read at once, want about 120", n)
 		}
 	})
