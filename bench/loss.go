@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"sync"
 	"time"
 
@@ -17,19 +18,22 @@ func (b *bench) loss() error {
 	for _, backend := range b.backends {
 		for round := range b.Rounds {
 			for _, part := range []struct {
-				name string
-				run  func(*bench, string, string, []*process) error
+				name  string
+				times int // in a round
+				run   func(*bench, string, string, []*process) error
 			}{
-				{"outage", (*bench).outage},
-				{"wiped", (*bench).wiped},
-				{"compacted", (*bench).compacted},
+				{"outage", b.Outages, (*bench).outage},
+				{"wiped", 1, (*bench).wiped},
+				{"compacted", 1, (*bench).compacted},
 			} {
 				if part.name == "compacted" && backend != "etcd" {
 					continue // Consul keeps no history to read on in
 				}
-				b.say("loss, %s, round %d of %d: %s", backend, round+1, b.Rounds, part.name)
-				if err := b.lossOnce(backend, fmt.Sprintf("loss-%s-%d", part.name, round), part.run); err != nil {
-					return fmt.Errorf("loss, %s, %s: %w", backend, part.name, err)
+				for i := range part.times {
+					b.say("loss, %s, round %d of %d: %s", backend, round+1, b.Rounds, part.name)
+					if err := b.lossOnce(backend, fmt.Sprintf("loss-%s-%d-%d", part.name, round, i), part.run); err != nil {
+						return fmt.Errorf("loss, %s, %s: %w", backend, part.name, err)
+					}
 				}
 			}
 		}
@@ -68,15 +72,17 @@ func (b *bench) lossOnce(backend, service string, run func(*bench, string, strin
 	return run(b, backend, service, all)
 }
 
-// outage kills the registry for a while. It comes back with its data, and one instance more announces itself.
+// outage kills the registry for a while. It comes back with its data, and one instance more announces itself. The while is up to
+// a fifteenth longer than its name says: those who try again in even steps are not to be met at the same one each time.
 func (b *bench) outage(backend, service string, all []*process) error {
 	name := fmt.Sprintf("an outage of %v", b.Outage)
 	before := countsOf(all)
+	lasts := b.Outage + rand.N(b.Outage/15)
 	b.stores[backend].kill()
-	time.Sleep(b.Outage)
+	time.Sleep(lasts)
 	for i, p := range all {
 		moved := p.proxy.counts().since(before[i])
-		b.report.add(key{"loss", backend, name, "attempts a second meanwhile", p.Name}, "", float64(moved.connections+moved.requests)/b.Outage.Seconds())
+		b.report.add(key{"loss", backend, name, "attempts a second meanwhile", p.Name}, "", float64(moved.connections+moved.requests)/lasts.Seconds())
 	}
 	b.stores[backend].restart(true)
 	return b.recovered(backend, name, all, lossSize+1, instance(service, lossSize), instance(service, lossSize))
