@@ -56,7 +56,7 @@ func (d *driver) resume(ctx context.Context, key string, value []byte, left []le
 		return nil, nil
 	}
 	newest := left[len(left)-1].lease
-	if newest.unsure.Load() || !newest.pass() {
+	if !newest.pass() {
 		return nil, nil
 	}
 	var answer *pb.TxnResponse
@@ -74,9 +74,10 @@ func (d *driver) resume(ctx context.Context, key string, value []byte, left []le
 		return err
 	})
 	if err != nil || !answer.Succeeded {
-		newest.takeBack()
+		newest.fate.Store(ours)
 		return nil, err
 	}
+	newest.fate.Store(passed)
 	l := d.newLease(key, newest.id, newest.ttl)
 	l.revision, l.known, l.overdue = answer.Header.Revision, answer.Header.Revision, true
 	return l, nil

@@ -69,7 +69,7 @@ func TestTokensThatRunOut(t *testing.T) {
 }
 
 func testTokensThatRunOut(t *testing.T, server *testbed.Etcd) {
-	as := Config{Endpoints: []string{server.Addr()}, Username: "writer", Password: secret, TTL: minTTL}
+	as := Config{Endpoints: []string{server.Addr()}, Username: "writer", Password: secret, TTL: tokenTTL}
 	r := connect(t, as)
 	in := registry.Instance{ID: "a", Service: "s", Address: "10.0.0.1:80"}
 	g := register(t, r, in)

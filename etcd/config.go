@@ -31,7 +31,8 @@ type Config struct {
 	Password string `json:"password,omitempty" yaml:"password,omitempty"`
 	TLS      TLS    `json:"tls,omitzero" yaml:"tls,omitempty"`
 
-	// DialTimeout bounds one attempt to connect to a member.
+	// DialTimeout bounds one attempt to connect to a member, or the pause after the attempts that failed before it does, where
+	// that is longer: it ends at 8 s.
 	DialTimeout time.Duration `json:"dial_timeout,omitempty" yaml:"dial_timeout,omitempty"`
 	// Timeout bounds a call that does not wait for a change.
 	Timeout time.Duration `json:"timeout,omitempty" yaml:"timeout,omitempty"`

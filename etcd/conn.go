@@ -2,6 +2,7 @@ package etcd
 
 import (
 	"context"
+	"math/rand/v2"
 	"net"
 	"sync"
 	"time"
@@ -66,6 +67,27 @@ func (d *driver) connected(ctx context.Context, limit time.Duration) {
 		default:
 			return
 		}
+	}
+}
+
+// perWatch is how far apart the watches of a process begin again, on average, that have waited for a connection: each reads a
+// whole set, of an etcd that has just begun.
+const perWatch = 2 * time.Millisecond
+
+// reconnected waits until a member is connected, for no longer than a call may take, and a moment that others who wait make
+// longer.
+func (d *driver) reconnected(ctx context.Context) {
+	crowd := d.waiting.Add(1)
+	defer d.waiting.Add(-1)
+	if d.conn.GetState() == connectivity.Ready {
+		return
+	}
+	d.connected(ctx, d.settings.Timeout)
+	moment := time.NewTimer(rand.N(time.Duration(crowd) * perWatch))
+	defer moment.Stop()
+	select {
+	case <-moment.C:
+	case <-ctx.Done():
 	}
 }
 

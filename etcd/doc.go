@@ -88,9 +88,13 @@
 // of one value. All watches share a stream, and none is ever resumed: after each break, and after a compaction that it was too
 // slow for, the set is read again. For etcd's own way, to resume at the next revision, is blind where the store was wiped or
 // restored meanwhile. A member that has no leader ends its watches, and is avoided for half a minute, as is one that does not
-// answer. A connection that is silent is probed, and a watch that is silent for half a minute is asked for a sign of life, and
-// the store for its revision: one that has fallen means that it began again. A store that has lost its data is empty until
-// every instance has announced itself again: [registry.Options].EmptyHold says how long that is not believed.
+// answer. A connection that is silent is probed. After half a minute of silence of a watch the store is asked for its revision:
+// one that has fallen means that it began again, and where it has risen the watch is asked for a sign of life. A store that has
+// lost its data is empty until every instance has announced itself again: [registry.Options].EmptyHold says how long that is not
+// believed.
+//
+// After an outage of any length a watch is well again within 10 s, and sooner where something else in the process asks: while
+// nobody does, the pauses between attempts to connect grow from half a second to 8 s. Announcements do not wait for them.
 //
 // Credentials and permissions that etcd refuses are [registry.ErrDenied], a request that it calls bad is
 // [registry.ErrInvalid]; everything else that goes wrong is [registry.ErrUnavailable].

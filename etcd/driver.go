@@ -3,6 +3,7 @@ package etcd
 import (
 	"context"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -23,6 +24,7 @@ type driver struct {
 	silence  time.Duration // longSilence, but for tests
 
 	urged      urged
+	waiting    atomic.Int64 // watches that wait for a connection
 	recent     recent
 	left       leftovers
 	unreadable unreadable

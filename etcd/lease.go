@@ -35,14 +35,27 @@ type lease struct {
 const (
 	ours      int32 = iota
 	releasing       // the entry may be gone because Release took it
-	passed          // a later announcement of the same entry goes on with it, so that it is not ours to take
+	passing         // a later announcement of the same entry finds out whether it can go on with it
+	passed          // and does, so that it is not ours to write or to take
 )
 
-// pass makes l a later announcement's, unless it is being released: a revocation may still be on its way then.
-func (l *lease) pass() bool { return l.fate.CompareAndSwap(ours, passed) }
+// pass begins to make l a later announcement's. It reports false where it is being released or a write of it may be on its way:
+// what was sent cannot be held back.
+func (l *lease) pass() bool {
+	if !l.fate.CompareAndSwap(ours, passing) {
+		return false
+	}
+	if l.unsure.Load() {
+		l.fate.Store(ours)
+		return false
+	}
+	return true
+}
 
-// takeBack undoes pass.
-func (l *lease) takeBack() { l.fate.Store(ours) }
+// errPassing is for who comes in between.
+func (l *lease) errPassing() error {
+	return l.d.unavailable("write "+l.key, "another announcement of it is being made by this process")
+}
 
 func (d *driver) newLease(key string, id int64, ttl time.Duration) *lease {
 	return &lease{d: d, key: key, id: id, ttl: ttl, released: make(chan struct{})}
@@ -156,9 +169,15 @@ func (l *lease) Update(ctx context.Context, in *registry.Instance) error {
 	if err != nil {
 		return err
 	}
+	l.unsure.Store(true) // before fate is looked at: pass looks at them in the other order
+	switch l.fate.Load() {
+	case passing:
+		return l.errPassing()
+	case passed:
+		return fmt.Errorf("%w: a newer announcement has %s", registry.ErrReplaced, l.key)
+	}
 	l.d.urge(ctx)
 	for {
-		l.unsure.Store(true)
 		revision, current, err := l.d.write(ctx, l.key, value, l.id, l.known, heldBy(l.key, l.id))
 		switch {
 		case err != nil:
@@ -182,7 +201,10 @@ func (l *lease) Update(ctx context.Context, in *registry.Instance) error {
 func (l *lease) Release(ctx context.Context) error {
 	l.d.urge(ctx)
 	l.fate.CompareAndSwap(ours, releasing)
-	if l.fate.Load() == releasing {
+	switch l.fate.Load() {
+	case passing:
+		return l.errPassing()
+	case releasing:
 		if err := l.d.revoke(ctx, l.key, l.id); err != nil {
 			return err
 		}

@@ -29,6 +29,7 @@ func TestLeaseOnAnEtcd(t *testing.T) {
 		"release leaves another's entry":      testReleaseLeavesAnothersEntry,
 		"release leaves what goes on":         testReleaseLeavesWhatAnotherGoesOnWith,
 		"release that failed, and another":    testReleaseThatFailed,
+		"passed on, and not yet":              testPassedOnAndNotYet,
 		"update does not take over":           testUpdateDoesNotTakeOver,
 		"update does not resurrect":           testUpdateDoesNotResurrect,
 		"renewed":                             testRenewed,
@@ -258,51 +259,6 @@ func testReleaseLeavesAnothersEntry(t *leaseTrial) {
 	}
 }
 
-// giveUp ends Keep of l, as a broken connection does.
-func (t *leaseTrial) giveUp(l *lease) {
-	t.Helper()
-	ctx, cancel := context.WithCancel(t.ctx())
-	cancel()
-	if err := l.Keep(ctx); !errors.Is(err, context.Canceled) {
-		t.Fatalf("Keep returned %v", err)
-	}
-}
-
-func testReleaseLeavesWhatAnotherGoesOnWith(t *leaseTrial) {
-	older := t.announce()
-	t.giveUp(older)
-	newer := t.announce()
-	if newer.id != older.id {
-		t.Errorf("it was announced anew, on lease %d after %d", newer.id, older.id)
-	}
-	t.must(older.Release(t.ctx()))
-	t.wantEntryOf(newer)
-	t.must(newer.Release(t.ctx()))
-	if e := t.entry(); e != nil {
-		t.Errorf("etcd still has %+v", e)
-	}
-}
-
-// A revocation that failed may be late, or be made again, so nobody goes on with what it is to end.
-func testReleaseThatFailed(t *leaseTrial) {
-	older := t.announce()
-	t.giveUp(older)
-	t.way.cut()
-	wantKind(t, older.Release(t.ctx()), registry.ErrUnavailable)
-	t.way.heal()
-	var newer *lease
-	eventually(t, "it is announced again", func() bool {
-		in := t.instance
-		again, err := t.driver.Announce(t.ctx(), &in)
-		if err == nil {
-			newer = again.(*lease)
-		}
-		return err == nil
-	})
-	t.must(older.Release(t.ctx()))
-	t.wantEntryOf(newer)
-}
-
 func testUpdateDoesNotTakeOver(t *leaseTrial) {
 	older, newer := t.announce(), t.announce()
 	in := t.instance
@@ -353,28 +309,6 @@ func testCancelledKeepRenewsNothing(t *leaseTrial) {
 	t.wantEntryOf(t.announce())
 }
 
-func testGoesOnAfterABrokenConnection(t *leaseTrial) {
-	l := t.announce()
-	before := t.entry()
-	for range 3 {
-		end := t.keep(l)
-		t.way.cut()
-		t.endsWith(end, registry.ErrUnavailable, patience)
-		t.way.heal()
-		eventually(t, "it is announced again", func() bool {
-			in := t.instance
-			again, err := t.driver.Announce(t.ctx(), &in)
-			if err == nil {
-				l = again.(*lease)
-			}
-			return err == nil
-		})
-	}
-	if after := t.entry(); *after != *before {
-		t.Errorf("the entry was written again: %+v, before it was %+v", after, before)
-	}
-}
-
 func testOutageLongerThanTheTTL(t *leaseTrial) {
 	r := registry.New(t.driver, registry.Options{})
 	t.Cleanup(func() { r.Close() })
@@ -396,35 +330,6 @@ func testOutageLongerThanTheTTL(t *leaseTrial) {
 		if len(p.set) == 0 {
 			t.Errorf("the watcher saw %v", p)
 		}
-	}
-}
-
-func testOneLeaseIsLeft(t *leaseTrial) {
-	leases := func() int {
-		got, err := t.operator.Leases(t.ctx())
-		t.must(err)
-		return len(got.Leases)
-	}
-	before := leases()
-	l := t.announce()
-	for i := range 3 {
-		end := t.keep(l)
-		t.way.cut()
-		t.endsWith(end, registry.ErrUnavailable, patience)
-		t.way.heal()
-		t.instance.Version = fmt.Sprint("changed ", i)
-		eventually(t, "it is announced again", func() bool {
-			in := t.instance
-			again, err := t.driver.Announce(t.ctx(), &in)
-			if err == nil {
-				l = again.(*lease)
-			}
-			return err == nil
-		})
-	}
-	t.wantEntryOf(l)
-	if now := leases(); now > before+1 { // those of other tests may expire
-		t.Errorf("there are %d leases more than before", now-before)
 	}
 }
 

@@ -66,7 +66,7 @@ func (s *source) what() string { return "watch service " + s.service }
 // fresh reads the whole set, and opens a watch of what comes after it.
 func (s *source) fresh(ctx context.Context) error {
 	if s.failed { // an attempt without a connection has nothing to gain
-		s.d.connected(ctx, s.d.settings.Timeout)
+		s.d.reconnected(ctx)
 	} else {
 		s.d.urge(ctx)
 	}
@@ -162,7 +162,10 @@ func (s *source) receive(ctx context.Context) (changes []*mvccpb.Event, mute boo
 	if ok || err != nil {
 		return changes, false, err
 	}
-	now, err := s.watch.stands(ctx, s.d.silence/10)
+	now, err := s.d.recentRevision(ctx, s.what(), s.watch.key, s.d.silence)
+	if err == nil {
+		err = s.watch.stands(now)
+	}
 	if err != nil {
 		return nil, false, err
 	}

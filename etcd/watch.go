@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
@@ -144,10 +143,14 @@ func (w *watch) poll(ctx context.Context) ([]*mvccpb.Event, bool, error) {
 func (w *watch) reaches(ctx context.Context, answer *pb.WatchResponse) error {
 	revision := answer.Header.GetRevision()
 	if revision < w.newest {
-		_, err := w.stands(ctx, 0)
-		return err
+		now, err := w.d.revision(ctx, w.what, w.key)
+		if err != nil {
+			return err
+		}
+		return w.stands(now)
 	}
 	switch n := len(answer.Events); {
+	case answer.Fragment:
 	case n > 0: // there may be others up to the revision of the header, which are on their way
 		w.newest = max(w.newest, answer.Events[n-1].Kv.ModRevision)
 	case !answer.Created:
@@ -156,14 +159,12 @@ func (w *watch) reaches(ctx context.Context, answer *pb.WatchResponse) error {
 	return nil
 }
 
-// stands asks the store whether it is still the one that it was, or was no longer ago than age, and returns its revision of
-// then. The watch must have been silent for longer.
-func (w *watch) stands(ctx context.Context, age time.Duration) (int64, error) {
-	now, err := w.d.recentRevision(ctx, w.what, w.key, age)
-	if err == nil && now < w.newest {
-		err = w.d.unavailable(w.what, fmt.Sprintf("the store began again: its revision fell from %d to %d", w.newest, now))
+// stands returns an error where the store, which is at revision now, is not the one that it was.
+func (w *watch) stands(now int64) error {
+	if now < w.newest {
+		return w.d.unavailable(w.what, fmt.Sprintf("the store began again: its revision fell from %d to %d", w.newest, now))
 	}
-	return now, err
+	return nil
 }
 
 // refused tells why there will be nothing more after answer.

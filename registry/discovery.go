@@ -36,7 +36,7 @@ func (r *Registry) lookup(ctx context.Context, q Query) ([]*Instance, error) {
 		return r.fromDisk(q, r.classify(ctx, err))
 	}
 	set, _ := merge(nil, raw, q)
-	return slices.Clone(set), nil // raw is not the caller's
+	return set, nil
 }
 
 // first returns what the feed knows of q, and waits for it where that is nothing yet.

@@ -7,11 +7,10 @@ import (
 )
 
 // merge returns what q selects of raw, in order, with the pointers of old for instances that did not change, and whether
-// nothing changed at all. It changes neither old nor raw, and where the set is what raw is it returns that. Where raw has
-// the pointers of old in their order, as it has from a driver that knows what changed, it looks at nothing but them: of many
-// instances one at a time changes.
+// nothing changed at all. It changes neither old nor raw. Where raw has the pointers of old in their order, as it has from
+// a driver that knows what changed, it looks at nothing but them: of many instances one at a time changes.
 func merge(old, raw []*Instance, q Query) (set []*Instance, same bool) {
-	set, shared := selected(old, raw, q)
+	set = selected(old, raw, q)
 	same = len(set) == len(old)
 	i := 0
 	for j, in := range set {
@@ -23,9 +22,6 @@ func merge(old, raw []*Instance, q Query) (set []*Instance, same bool) {
 			i++
 		}
 		if i < len(old) && compareInstances(old[i], in) == 0 && old[i].Equal(in) {
-			if shared {
-				set, shared = slices.Clone(set), false
-			}
 			set[j] = old[i]
 			i++
 		} else {
@@ -35,42 +31,29 @@ func merge(old, raw []*Instance, q Query) (set []*Instance, same bool) {
 	return set, same
 }
 
-// selected returns what q selects of raw, sorted, each ID once, and whether that is raw itself.
-func selected(old, raw []*Instance, q Query) (set []*Instance, shared bool) {
-	set, shared = raw[:0], true
-	if raw == nil {
-		set = []*Instance{} // none is not unknown
-	}
+// selected returns what q selects of raw, sorted, each ID once.
+func selected(old, raw []*Instance, q Query) []*Instance {
+	set := make([]*Instance, 0, len(raw))
 	sorted, follows := true, false // follows: the last one was one of old, and those that come next there are greater
 	i := 0
-	for at, in := range raw {
+	for _, in := range raw {
 		k := delta.Find(old, i, in)
 		kept := k >= 0
 		switch {
 		case kept: // those before it have gone, or were replaced
 			i = k + 1
 		case !q.Matches(in):
-			if shared {
-				set, shared = append(make([]*Instance, 0, len(raw)), set...), false
-			}
 			continue
 		}
 		if n := len(set); n > 0 && !(kept && follows) && compareInstances(set[n-1], in) >= 0 {
 			sorted = false
 		}
-		if shared {
-			set = raw[:at+1]
-		} else {
-			set = append(set, in)
-		}
+		set = append(set, in)
 		follows = kept
 	}
 	if sorted {
-		return set, shared
-	}
-	if shared {
-		set = slices.Clone(set)
+		return set
 	}
 	slices.SortStableFunc(set, compareInstances)
-	return slices.CompactFunc(set, func(a, b *Instance) bool { return compareInstances(a, b) == 0 }), false
+	return slices.CompactFunc(set, func(a, b *Instance) bool { return compareInstances(a, b) == 0 })
 }
