@@ -17,47 +17,53 @@ func (d *driver) revision(ctx context.Context, what, key string) (int64, error) 
 	return answer.Header.Revision, nil
 }
 
-// recent is the revision that was read last. It is one for all of the store: of many watches that are silent, one asks, and the
-// others wait for its answer.
+// recent is the last reading of the revision. It is one for all of the store: of many watches that are silent, one asks, and
+// the others wait for its answer.
 type recent struct {
-	mu       sync.Mutex
-	revision int64
-	began    time.Time     // when it was asked for; it may be newer
-	asking   chan struct{} // closed when somebody who is asking has the answer; nil where nobody is
+	mu   sync.Mutex
+	last *reading // that somebody has begun; nil where nobody has
 }
 
-// recentRevision is revision for a watch that has been silent for so long: it may be that of a while ago, which began after the
+type reading struct {
+	began    time.Time
+	done     chan struct{} // closed when what follows is set
+	revision int64
+	err      error
+}
+
+// recentRevision is revision for a watch that has been silent for so long: it may be that of a moment ago, which began after the
 // silence did.
 func (d *driver) recentRevision(ctx context.Context, what, key string, silence time.Duration) (int64, error) {
-	began := time.Now()
+	now := time.Now()
 	d.recent.mu.Lock()
-	asking := d.recent.asking
-	if asking == nil && began.Sub(d.recent.began) >= silence/10 {
-		d.recent.asking = make(chan struct{})
-		d.recent.mu.Unlock()
-		revision, err := d.revision(ctx, what, key)
-		d.recent.mu.Lock()
-		defer d.recent.mu.Unlock()
-		close(d.recent.asking)
-		d.recent.asking = nil
-		if err == nil {
-			d.recent.revision, d.recent.began = revision, began
-		}
-		return revision, err
+	r := d.recent.last
+	mine := r == nil || r.isDone() && now.Sub(r.began) >= silence/10 || now.Sub(r.began) >= silence
+	if mine {
+		r = &reading{began: now, done: make(chan struct{})}
+		d.recent.last = r
 	}
 	d.recent.mu.Unlock()
-	if asking != nil {
-		select {
-		case <-asking:
-		case <-ctx.Done():
-			return 0, ctx.Err()
-		}
+	if mine {
+		r.revision, r.err = d.revision(ctx, what, key)
+		close(r.done)
+		return r.revision, r.err
 	}
-	d.recent.mu.Lock()
-	revision, fresh := d.recent.revision, began.Sub(d.recent.began) < silence
-	d.recent.mu.Unlock()
-	if fresh {
-		return revision, nil
+	select {
+	case <-r.done:
+	case <-ctx.Done():
+		return 0, ctx.Err()
 	}
-	return d.revision(ctx, what, key) // the other one failed, for a reason that may be its own
+	if r.err != nil { // for a reason that may be its own
+		return d.revision(ctx, what, key)
+	}
+	return r.revision, nil
+}
+
+func (r *reading) isDone() bool {
+	select {
+	case <-r.done:
+		return true
+	default:
+		return false
+	}
 }
