@@ -9,18 +9,26 @@ import (
 // that is not costs no more than a connection that fails. Package registry doubts one that follows an outage; this is for
 // all others, such as a registry that was wiped between two reads, or a selector that somebody mistyped.
 
-// beginHold keeps the last instances for a while, and reports whether it does.
+// beginHold keeps the last instances for a while, and reports whether it does. r.mu is held.
 func (r *watcher) beginHold() bool {
 	if r.target.config.EmptyHold == 0 {
 		return false
 	}
-	r.hold = time.NewTimer(r.target.config.EmptyHold)
+	var hold *time.Timer
+	hold = time.AfterFunc(r.target.config.EmptyHold, func() {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		if r.hold == hold { // it was not ended meanwhile
+			r.believe()
+		}
+	})
+	r.hold = hold
 	r.meter.count(metricHolds)
 	r.log(slog.LevelWarn, "there is no instance any more; the last ones are used for a while", "instances", len(r.sent), "for", r.target.config.EmptyHold)
 	return true
 }
 
-// endHold reports whether the last instances were kept.
+// endHold reports whether the last instances were kept. r.mu is held.
 func (r *watcher) endHold() bool {
 	if r.hold == nil {
 		return false
@@ -30,7 +38,7 @@ func (r *watcher) endHold() bool {
 	return true
 }
 
-// believe takes the empty set for what it is.
+// believe takes the empty set for what it is. r.mu is held.
 func (r *watcher) believe() {
 	r.endHold()
 	r.log(slog.LevelWarn, "there is still no instance: the last ones are given up")

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"maps"
 	"slices"
+	"sync"
 	"time"
 
 	"google.golang.org/grpc/resolver"
@@ -92,15 +93,16 @@ func (b *builder) Build(t resolver.Target, cc resolver.ClientConn, o resolver.Bu
 	}
 	if k, ok := b.discovery.(knower); ok {
 		if set, ok := k.Known(to.query); ok {
+			r.mu.Lock()
 			r.deliver(set, nil)
+			r.mu.Unlock()
 		}
 	}
 	go r.run(ctx)
 	return r, nil
 }
 
-// watcher is the resolver of one channel. Once Build has returned its goroutine is the only one that uses the fields below
-// done, and that calls cc, whose UpdateState blocks.
+// watcher is the resolver of one channel.
 type watcher struct {
 	discovery registry.Discovery
 	target    *target
@@ -110,6 +112,7 @@ type watcher struct {
 	cancel    context.CancelFunc
 	done      chan struct{}
 
+	mu       sync.Mutex           // guards what follows, and the calls of cc, whose UpdateState blocks
 	pace     *pace.Pace           // of the states of cc
 	rest     time.Duration        // how long the last state asks for before the next
 	resolved bool                 // cc has a state
@@ -134,63 +137,43 @@ func (r *watcher) Close() {
 	<-r.done
 }
 
-// pair is what a watch yields.
-type pair struct {
-	set []*registry.Instance
-	err error
-}
-
+// run brings the channel what the watch yields. A watch is asked for its next pair when the channel is ready for one: what came
+// meanwhile is skipped.
 func (r *watcher) run(ctx context.Context) {
 	defer close(r.done)
-	defer r.meter.close()
-	// One pair waits, and a newer one takes its place: a channel that takes long skips what it missed.
-	pairs := make(chan pair, 1)
-	go func() {
-		defer close(pairs)
-		for set, err := range r.discovery.Watch(ctx, r.target.query) {
-			select {
-			case <-pairs:
-			default:
-			}
-			pairs <- pair{set, err}
-		}
+	defer func() {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.endHold()
+		r.meter.close()
 	}()
-	defer r.endHold()
-	for {
-		var over <-chan time.Time
-		if r.hold != nil {
-			over = r.hold.C
+	for set, err := range r.discovery.Watch(ctx, r.target.query) {
+		if ctx.Err() != nil {
+			return
 		}
-		select {
-		case p, ok := <-pairs:
-			if !ok {
-				return
-			}
-			if ctx.Err() == nil {
-				r.deliver(p.set, p.err)
-			}
-		case <-over:
-			r.believe()
-		}
-		r.wait(ctx)
+		r.mu.Lock()
+		r.deliver(set, err)
+		rest := r.rest
+		r.rest = 0
+		r.mu.Unlock()
+		wait(ctx, rest)
 	}
 }
 
 // wait keeps what follows from the channel for as long as its last state asks for.
-func (r *watcher) wait(ctx context.Context) {
-	if r.rest <= 0 {
+func wait(ctx context.Context, rest time.Duration) {
+	if rest <= 0 {
 		return
 	}
-	over := time.NewTimer(r.rest)
+	over := time.NewTimer(rest)
 	defer over.Stop()
-	r.rest = 0
 	select {
 	case <-over.C:
 	case <-ctx.Done():
 	}
 }
 
-// deliver brings a pair of the watch to the channel. An error beside a set is none to gRPC: the set is all there is.
+// deliver brings a pair of the watch to the channel. An error beside a set is none to gRPC: the set is all there is. r.mu is held.
 func (r *watcher) deliver(set []*registry.Instance, err error) {
 	r.meter.setStale(err != nil)
 	if r.why = ""; err != nil {
@@ -214,7 +197,7 @@ func (r *watcher) deliver(set []*registry.Instance, err error) {
 	r.send(r.choice.choose(set))
 }
 
-// send makes the instances of c those of the channel.
+// send makes the instances of c those of the channel. r.mu is held.
 func (r *watcher) send(c choice) {
 	if c.panics != r.panics {
 		r.panics = c.panics
