@@ -11,13 +11,14 @@ import (
 	"strings"
 )
 
-// likes are the policies whose picks do the same kind of work, the one of gRPC's that the others are compared with first. One
-// that weighs nothing is always quicker than one that does, and no measure of it.
+// likes are the policies whose picks do the same kind of work, the one of gRPC's that the others are compared with first, or ""
+// where there is none. One that weighs nothing is always quicker than one that does, and no measure of it.
 var likes = []struct {
 	kind     string
 	policies []string
 }{
-	{"in turn", []string{"round_robin", "random_subsetting_experimental", "rollcall_round_robin", "rollcall_zone", "rollcall_zone/spills"}},
+	{"in turn", []string{"round_robin", "random_subsetting_experimental", "rollcall_round_robin"}},
+	{"own zone first", []string{"", "rollcall_zone", "rollcall_zone/spills"}}, // gRPC has none that does it without xDS
 	{"by weight", []string{"weighted_round_robin", "rollcall_weighted", "rollcall_weighted/far_apart"}},
 	{"by load", []string{"least_request_experimental", "rollcall_p2c"}},
 	{"by hash", []string{"ring_hash_experimental"}},

@@ -20,16 +20,18 @@ func TestReport(t *testing.T) {
 	add("Rollcall", 0.5, 0.2, 0.1)
 	add("bare loop", 2, 9, 1)
 	r.text(key{"storm", "consul", "3 on and off", "client CPU", "grpc-consul-resolver"}, "never")
-	for name, v := range map[string]float64{"round_robin": 8, "rollcall_zone": 10} {
+	for name, v := range map[string]float64{"round_robin": 8, "rollcall_round_robin": 10} {
 		r.add(key{"picks", "", "in turn, 3 endpoints", "a pick", name}, "ns", v)
 	}
+	r.add(key{"picks", "", "own zone first, 3 endpoints", "a pick", "rollcall_zone"}, "ns", 12)
 	var b bytes.Buffer
 	r.markdown(&b)
 	for _, line := range []string{
 		"- command: x\n",
 		"| storm | consul | 3 on and off | client CPU | bare loop: 2 s (1 to 9) | 0.200 s (0.100 to 0.500), **0.10** |" +
 			" go-kit sd/consul: 2 s (1 to 3), **1.00**<br>grpc-consul-resolver: never |\n",
-		"| picks |  | in turn, 3 endpoints | a pick | round_robin: 8 ns | rollcall_zone: 10 ns, **1.25** |  |\n",
+		"| picks |  | in turn, 3 endpoints | a pick | round_robin: 8 ns | rollcall_round_robin: 10 ns, **1.25** |  |\n",
+		"| picks |  | own zone first, 3 endpoints | a pick |  | rollcall_zone: 12 ns |  |\n",
 	} {
 		if !strings.Contains(b.String(), line) {
 			t.Errorf("%q is missing in\n%s", line, &b)
@@ -37,7 +39,7 @@ func TestReport(t *testing.T) {
 	}
 	b.Reset()
 	var out struct{ Rows []struct{ Samples []float64 } }
-	if err := r.json(&b); err != nil || json.Unmarshal(b.Bytes(), &out) != nil || len(out.Rows) != 6 || len(out.Rows[1].Samples) != 3 {
+	if err := r.json(&b); err != nil || json.Unmarshal(b.Bytes(), &out) != nil || len(out.Rows) != 7 || len(out.Rows[1].Samples) != 3 {
 		t.Errorf("%v, %s", err, &b)
 	}
 	for _, kind := range []string{"svg", "png"} {
@@ -57,7 +59,7 @@ func TestPickLine(t *testing.T) {
 		t.Fatal("not understood")
 	}
 	for figure, want := range map[string]float64{"a pick": 9.25, "allocations": 3} {
-		m := b.report.of(key{"picks", "", "in turn, 100 endpoints", figure, "rollcall_zone/spills"})
+		m := b.report.of(key{"picks", "", "own zone first, 100 endpoints", figure, "rollcall_zone/spills"})
 		if len(m.samples) != 1 || m.samples[0] != want {
 			t.Errorf("%s: %v, want %v", figure, m.samples, want)
 		}
