@@ -15,6 +15,9 @@ type Pace struct {
 // with few is over at once for those who follow it.
 const Small = 100
 
+// least is the shortest time that is worth a wait: timers are about as late.
+const least = 100 * time.Microsecond
+
 // New returns a Pace that lets burst turns follow at once, and after that one each spacing, or perInstance times the size
 // where that is longer. What is waited for now is the first of the burst.
 func New(burst int, spacing, perInstance time.Duration) *Pace {
@@ -36,8 +39,8 @@ func (p *Pace) take(n int, spacing time.Duration) time.Duration {
 	earned := min(float64(p.burst-1), p.tokens+float64(now.Sub(p.last))/float64(spacing))
 	p.tokens = max(-1, earned-1) // a caller that did not wait owes one spacing, not one for each time
 	p.last = now
-	if p.tokens >= 0 {
-		return 0
+	if wait := time.Duration(-p.tokens * float64(spacing)); wait >= least {
+		return wait
 	}
-	return time.Duration(-p.tokens * float64(spacing))
+	return 0
 }

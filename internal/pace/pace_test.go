@@ -1,0 +1,58 @@
+package pace
+
+import (
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+func TestPace(t *testing.T) {
+	const spacing, perInstance = 50 * time.Millisecond, 100 * time.Microsecond
+	for name, c := range map[string]struct {
+		next func(*Pace) time.Duration
+		want time.Duration // once the burst is over
+	}{
+		"of many":             {func(p *Pace) time.Duration { return p.Next(1000) }, 100 * time.Millisecond},
+		"of some":             {func(p *Pace) time.Duration { return p.Next(200) }, spacing},
+		"of few":              {func(p *Pace) time.Duration { return p.Next(10) }, spacing / 10},
+		"of few, in vain":     {func(p *Pace) time.Duration { return p.NextInVain(10) }, spacing},
+		"of many, in vain":    {func(p *Pace) time.Duration { return p.NextInVain(1000) }, 100 * time.Millisecond},
+		"of none":             {func(p *Pace) time.Duration { return p.Next(0) }, spacing / Small},
+		"not worth a wait":    {func(p *Pace) time.Duration { p.spacing, p.perInstance = 9*time.Millisecond, 0; return p.Next(1) }, 0},
+		"just worth a wait":   {func(p *Pace) time.Duration { p.spacing = 10 * time.Millisecond; return p.Next(1) }, least},
+		"a spacing that is 0": {func(p *Pace) time.Duration { p.spacing, p.perInstance = 0, 0; return p.Next(1000) }, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				p := New(4, spacing, perInstance)
+				for range 2 {
+					for i := range 3 { // what was waited for before New is the first of the four
+						if wait := c.next(p); wait != 0 {
+							t.Errorf("turn %d of the burst is followed by a wait of %v", i+1, wait)
+						}
+					}
+					for range 5 {
+						wait := c.next(p)
+						if wait != c.want {
+							t.Errorf("the burst is followed by a wait of %v, want %v", wait, c.want)
+						}
+						time.Sleep(wait)
+					}
+					time.Sleep(4 * 100 * time.Millisecond) // earns the burst back
+				}
+			})
+		})
+	}
+}
+
+// Who does not wait owes one spacing, and not one for each time.
+func TestADebtDoesNotGrow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := New(1, time.Second, 0)
+		for range 10 {
+			if wait := p.Next(Small); wait != time.Second {
+				t.Errorf("it is to wait for %v", wait)
+			}
+		}
+	})
+}
