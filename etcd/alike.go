@@ -8,7 +8,7 @@ import (
 )
 
 // makeAlike gives in what it has in common with another instance in the memory of that one. Those of a service mostly have one
-// version and one set of metadata, and each would hold its own copy: two thirds of what a set of thousands occupies.
+// version and one set of metadata, and each would hold its own copy: with two pairs of metadata 0.4 of its 0.6 kB.
 func makeAlike(in, other *registry.Instance) {
 	in.Service = same(in.Service, other.Service)
 	in.Version = same(in.Version, other.Version)

@@ -93,7 +93,7 @@
 // lost its data is empty until every instance has announced itself again: [registry.Options].EmptyHold says how long that is not
 // believed.
 //
-// After an outage of any length a watch is well again within 10 s, and sooner where something else in the process asks: while
+// After an outage of any length a watch is well again within some 10 s, and sooner where something else in the process asks: while
 // nobody does, the pauses between attempts to connect grow from half a second to 8 s. Announcements do not wait for them.
 //
 // Credentials and permissions that etcd refuses are [registry.ErrDenied], a request that it calls bad is

@@ -20,6 +20,20 @@ func (t *leaseTrial) giveUp(l *lease) {
 	}
 }
 
+// announceAgain announces when etcd can be reached again.
+func (t *leaseTrial) announceAgain() (l *lease) {
+	t.Helper()
+	eventually(t, "it is announced again", func() bool {
+		in := t.instance
+		again, err := t.driver.Announce(t.ctx(), &in)
+		if err == nil {
+			l = again.(*lease)
+		}
+		return err == nil
+	})
+	return l
+}
+
 func testReleaseLeavesWhatAnotherGoesOnWith(t *leaseTrial) {
 	older := t.announce()
 	t.giveUp(older)
@@ -42,15 +56,7 @@ func testReleaseThatFailed(t *leaseTrial) {
 	t.way.cut()
 	wantKind(t, older.Release(t.ctx()), registry.ErrUnavailable)
 	t.way.heal()
-	var newer *lease
-	eventually(t, "it is announced again", func() bool {
-		in := t.instance
-		again, err := t.driver.Announce(t.ctx(), &in)
-		if err == nil {
-			newer = again.(*lease)
-		}
-		return err == nil
-	})
+	newer := t.announceAgain()
 	t.must(older.Release(t.ctx()))
 	t.wantEntryOf(newer)
 }
@@ -87,14 +93,7 @@ func testGoesOnAfterABrokenConnection(t *leaseTrial) {
 		t.way.cut()
 		t.endsWith(end, registry.ErrUnavailable, patience)
 		t.way.heal()
-		eventually(t, "it is announced again", func() bool {
-			in := t.instance
-			again, err := t.driver.Announce(t.ctx(), &in)
-			if err == nil {
-				l = again.(*lease)
-			}
-			return err == nil
-		})
+		l = t.announceAgain()
 	}
 	if after := t.entry(); *after != *before {
 		t.Errorf("the entry was written again: %+v, before it was %+v", after, before)
@@ -115,14 +114,7 @@ func testOneLeaseIsLeft(t *leaseTrial) {
 		t.endsWith(end, registry.ErrUnavailable, patience)
 		t.way.heal()
 		t.instance.Version = fmt.Sprint("changed ", i)
-		eventually(t, "it is announced again", func() bool {
-			in := t.instance
-			again, err := t.driver.Announce(t.ctx(), &in)
-			if err == nil {
-				l = again.(*lease)
-			}
-			return err == nil
-		})
+		l = t.announceAgain()
 	}
 	t.wantEntryOf(l)
 	if now := leases(); now > before+1 { // those of other tests may expire
