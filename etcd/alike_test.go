@@ -1,8 +1,11 @@
 package etcd
 
 import (
+	"encoding/json"
+	"fmt"
 	"maps"
 	"reflect"
+	"slices"
 	"testing"
 	"unsafe"
 
@@ -22,8 +25,8 @@ func TestWhatIsAlikeIsHeldOnce(t *testing.T) {
 	other := decode("b", `"version":"2","metadata":{"k":"v"}`)
 	third := decode("c", `"version":"2","metadata":{"k":"w"}`)
 	want := []*registry.Instance{one.Clone(), other.Clone(), third.Clone()}
-	makeAlike(other, one)
-	makeAlike(third, other)
+	share(other, one)
+	share(third, other)
 	for i, in := range []*registry.Instance{one, other, third} {
 		if !in.Equal(want[i]) {
 			t.Errorf("it became %v, and was %v", in, want[i])
@@ -35,5 +38,101 @@ func TestWhatIsAlikeIsHeldOnce(t *testing.T) {
 	}
 	if unsafe.StringData(other.Version) != unsafe.StringData(third.Version) || &one.Tags[0] != &third.Tags[0] {
 		t.Error("a version or the tags are held twice")
+	}
+}
+
+// written is a value of our own form as it is written, but for what is given.
+func written(id, service, address, rest string) string {
+	return `{"id":"` + id + `","service":"` + service + `","address":"` + address + `"` + rest + `}`
+}
+
+// TestReadingAlike reads each of many values after each other one, and expects what is decoded from it alone.
+func TestReadingAlike(t *testing.T) {
+	const plain = `,"version":"1","metadata":{"k":"v"},"weight":1`
+	values := []string{
+		written("a", "s", "10.0.0.1:80", plain),
+		written("a", "s", "10.0.0.2:80", plain),
+		written("b", "s", "10.0.0.1:80", plain),
+		written("a", "t", "10.0.0.1:80", plain),
+		written("a", "s", "10.0.0.1:80", `,"version":"2","metadata":{"k":"v"},"weight":1`),
+		written("a", "s", "10.0.0.1:80", ""),
+		written("a", "s", "10.0.0.1:80", plain+"}"),
+		written("a", "s", "10.0.0.1:80", plain+`,"address":"10.0.0.9:80"`),
+		written("a", "s", "10.0.0.1:80", plain+`,"ADDRESS":"10.0.0.9:80"`),
+		written("a", "s", "10.0.0.1:80", plain+`,"id":"b"`),
+		written("a", "s", "10.0.0.1:80", plain+`,"service":"t"`),
+		written("a", "s", `10.0.0.1\u003a80`, plain),
+		written("a", "s", `10.0.0.1:80\`, plain),
+		written("a", "s", "h\xffst:80", plain),
+		written("a", "s", "h\nst:80", plain),
+		written("a", "s", "", plain),
+		written("a", "s", "10.0.0.1", plain),
+		written("", "s", "10.0.0.1:80", plain),
+		written(`a\u0062`, "s", "10.0.0.1:80", plain),
+		`{"id":"a","service":"s","address":"10.0.0.1:80`,
+		`{"id":"a","service":"s","address":`,
+		`{"id":"a"`,
+		`{ "id":"a","service":"s","address":"10.0.0.1:80"` + plain + "}",
+		`{"address":"10.0.0.3:80","id":"a"` + plain + "}",
+		`{"address":"10.0.0.3:80"` + plain + "}",
+		"", "null", "10.0.0.1:80",
+	}
+	ids := []string{"a", "b", "", `a\u0062`, "ab"}
+	text := func(in *registry.Instance, err error) string {
+		if err != nil {
+			return err.Error()
+		}
+		return fmt.Sprintf("%+v", in)
+	}
+	for name, f := range formats {
+		for _, first := range values {
+			for _, second := range values {
+				for _, id := range ids {
+					a := new(alike)
+					a.read(f, "s", "a", []byte(first))
+					want := text(f.decode("s", id, []byte(second)))
+					for range 2 {
+						if got := text(a.read(f, "s", id, []byte(second))); got != want {
+							t.Errorf("%s: key %q, %s after %s: %s, want %s", name, id, second, first, got, want)
+						}
+					}
+				}
+			}
+		}
+	}
+}
+
+// TestWhatIsAlikeIsNotDecoded goes by the allocations: an instance and its address.
+func TestWhatIsAlikeIsNotDecoded(t *testing.T) {
+	a := new(alike)
+	var values [][]byte
+	for i := range 3 {
+		value, err := ownFormat{}.encode(&registry.Instance{ID: fmt.Sprint("i-", i), Service: "s", Address: fmt.Sprintf("10.0.0.%d:80", i),
+			Version: "1", Tags: []string{"x"}, Metadata: map[string]string{"k": "v"}, Weight: 1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		values = append(values, value)
+	}
+	read := func(i int) *registry.Instance {
+		in, err := a.read(ownFormat{}, "s", fmt.Sprint("i-", i), values[i])
+		if err != nil {
+			t.Fatal(err)
+		}
+		return in
+	}
+	first := read(0)
+	for i := 1; i < len(values); i++ {
+		var in *registry.Instance
+		if n := testing.AllocsPerRun(10, func() { in = read(i) }); n > 4 { // two of them for the ID that is asked for
+			t.Errorf("%v allocations for what is alike", n)
+		}
+		var want registry.Instance
+		if err := json.Unmarshal(values[i], &want); err != nil {
+			t.Fatal(err)
+		}
+		if !in.Equal(&want) || !slices.Equal(first.Tags, in.Tags) {
+			t.Errorf("%+v, want %+v", in, want)
+		}
 	}
 }

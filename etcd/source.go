@@ -24,7 +24,7 @@ type source struct {
 	set   []*registry.Instance // sorted by ID; what was returned is replaced and never changed
 	watch *watch               // nil where the next call starts afresh
 	found []registry.Unreadable
-	like  *registry.Instance // the one that was read last
+	alike alike
 
 	failed bool // the last call did
 }
@@ -98,15 +98,11 @@ func (s *source) idOf(kv *mvccpb.KeyValue) string { return string(kv.Key[len(s.p
 // read decodes a value. It is nil where that is no instance, which is left out alone.
 func (s *source) read(kv *mvccpb.KeyValue) *registry.Instance {
 	id := s.idOf(kv)
-	in, err := s.d.format.decode(s.service, id, kv.Value)
+	in, err := s.alike.read(s.d.format, s.service, id, kv.Value)
 	if err != nil {
 		s.cannotRead(id, kv.ModRevision, err)
 		return nil
 	}
-	if s.like != nil {
-		makeAlike(in, s.like)
-	}
-	s.like = in
 	return in
 }
 

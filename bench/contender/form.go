@@ -6,6 +6,8 @@ import (
 	"maps"
 	"net"
 	"strconv"
+
+	"github.com/rollcall-go/rollcall/registry"
 )
 
 // Form says how an instance stands in etcd: every framework has its own, and each contender reads its own. In Consul all of
@@ -78,8 +80,7 @@ func (in Instance) KeyValue(f Form) (key, value string) {
 		}
 		v = map[string]any{"Op": 0, "Addr": in.Address, "Metadata": data}
 	case Rollcall:
-		v = map[string]any{"id": in.ID(), "service": in.Service, "address": in.Address, "version": Version, "zone": Zone,
-			"metadata": Metadata, "weight": 1}
+		v = registry.Instance{ID: in.ID(), Service: in.Service, Address: in.Address, Version: Version, Zone: Zone, Metadata: Metadata, Weight: 1}
 	default:
 		panic("no form of etcd: " + f)
 	}
