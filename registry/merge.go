@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"cmp"
 	"slices"
 
 	"github.com/rollcall-go/rollcall/internal/delta"
@@ -31,7 +32,8 @@ func merge(old, raw []*Instance, q Query) (set []*Instance, same bool) {
 	return set, same
 }
 
-// selected returns what q selects of raw, sorted, each ID once.
+// selected returns what q selects of raw, sorted, each ID and address once: where a store has one twice, as Consul does after an
+// announcement that had to move to another agent, the copy that passes counts.
 func selected(old, raw []*Instance, q Query) []*Instance {
 	set := make([]*Instance, 0, len(raw))
 	sorted, follows := true, false // follows: the last one was one of old, and those that come next there are greater
@@ -54,6 +56,6 @@ func selected(old, raw []*Instance, q Query) []*Instance {
 	if sorted {
 		return set
 	}
-	slices.SortStableFunc(set, compareInstances)
+	slices.SortStableFunc(set, func(a, b *Instance) int { return cmp.Or(compareInstances(a, b), cmp.Compare(a.Status, b.Status)) })
 	return slices.CompactFunc(set, func(a, b *Instance) bool { return compareInstances(a, b) == 0 })
 }

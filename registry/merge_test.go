@@ -11,12 +11,13 @@ import (
 // once, and an instance that says the same keeps its pointer.
 func TestMergeIsExact(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(1, 2))
-	q := Query{Service: "s", Version: "1"}
+	q := Query{Service: "s", Version: "1", AnyStatus: true}
 	var old []*Instance
 	for round := range 2000 {
 		raw := slices.Clone(old)
 		for range rnd.IntN(4) {
-			in := &Instance{ID: fmt.Sprint(rnd.IntN(12)), Service: "s", Address: fmt.Sprint("h:", 1+rnd.IntN(2)), Version: fmt.Sprint(1 + rnd.IntN(4)/3)}
+			in := &Instance{ID: fmt.Sprint(rnd.IntN(12)), Service: "s", Address: fmt.Sprint("h:", 1+rnd.IntN(2)), Version: fmt.Sprint(1 + rnd.IntN(4)/3),
+				Status: Status(max(0, rnd.IntN(5)-2))}
 			i := rnd.IntN(len(raw) + 1)
 			switch {
 			case i == len(raw) || rnd.IntN(3) == 0:
@@ -34,8 +35,14 @@ func TestMergeIsExact(t *testing.T) {
 
 		var want []*Instance
 		for _, in := range raw {
-			if q.Matches(in) && !slices.ContainsFunc(want, func(w *Instance) bool { return compareInstances(w, in) == 0 }) {
+			if !q.Matches(in) {
+				continue
+			}
+			switch i := slices.IndexFunc(want, func(w *Instance) bool { return compareInstances(w, in) == 0 }); {
+			case i < 0:
 				want = append(want, in)
+			case in.Status < want[i].Status:
+				want[i] = in
 			}
 		}
 		slices.SortFunc(want, compareInstances)
@@ -60,7 +67,7 @@ func TestMergeIsExact(t *testing.T) {
 
 func texts(set []*Instance) (out []string) {
 	for _, in := range set {
-		out = append(out, fmt.Sprintf("%s@%s/%s", in.ID, in.Address, in.Version))
+		out = append(out, fmt.Sprintf("%s@%s/%s/%v", in.ID, in.Address, in.Version, in.Status))
 	}
 	return out
 }
