@@ -69,11 +69,16 @@ func (d *driver) Announce(ctx context.Context, in *registry.Instance) (registry.
 			writing:   make(chan struct{}, 1),
 			released:  make(chan struct{}),
 		}
-		return l.write(ctx, in)
+		err := l.write(ctx, in)
+		if err != nil {
+			d.marks.failed(l.serviceID, l.mark)
+		}
+		return err
 	})
 	if err != nil {
 		return nil, err
 	}
+	d.marks.settled(l.serviceID)
 	return l, nil
 }
 

@@ -3,11 +3,14 @@ package consul
 import (
 	"bytes"
 	"context"
+	"errors"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/rollcall-go/rollcall/internal/testbed"
@@ -137,6 +140,40 @@ func TestALateWriteIsPutRight(t *testing.T) {
 		keep(t, l)
 		put(t, o, "late-announce", "2")
 	})
+	t.Run("of another Announce, and nobody knows", func(t *testing.T) {
+		o, d := start(t)
+		first, err := d.Announce(t.Context(), version("late-again", "1"))
+		must(t, err)
+		o.arm()
+		if _, err := d.Announce(t.Context(), version("late-again", "2")); err == nil {
+			t.Fatal("the announcement was not made late")
+		}
+		o.deliver(t)
+		must(t, first.(registry.ReplacedChecker).CheckReplaced(t.Context()))
+		must(t, first.Release(t.Context()))
+		if entry, _, err := operator.Agent().Service(serviceID("late-again", "a"), nil); err == nil {
+			t.Errorf("what the second attempt wrote is left: %+v", entry)
+		}
+	})
+	t.Run("of another Announce, and another's after it", func(t *testing.T) {
+		o, d := start(t)
+		first, err := d.Announce(t.Context(), version("late-other", "1"))
+		must(t, err)
+		o.arm()
+		_, _ = d.Announce(t.Context(), version("late-other", "2"))
+		_, other := start(t)
+		theirs, err := other.Announce(t.Context(), version("late-other", "3"))
+		must(t, err)
+		if err := first.(registry.ReplacedChecker).CheckReplaced(t.Context()); !errors.Is(err, registry.ErrReplaced) {
+			t.Errorf("CheckReplaced returned %v", err)
+		}
+		must(t, first.Release(t.Context()))
+		if !has("late-other", "3") {
+			t.Error("another's entry was removed")
+		}
+		must(t, theirs.Release(t.Context()))
+		must(t, first.(registry.ReplacedChecker).CheckReplaced(t.Context()))
+	})
 	t.Run("before the next", func(t *testing.T) {
 		o, d := start(t)
 		l, err := d.Announce(t.Context(), version("early", "0"))
@@ -162,6 +199,35 @@ func TestALateWriteIsPutRight(t *testing.T) {
 		if !has("operator", "by hand") {
 			t.Error("an operator's change of an entry that has its mark was undone")
 		}
+	})
+}
+
+func TestAttemptsThatSeemToFail(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMarks()
+		before, first, second, after := m.next(), m.next(), m.next(), m.next()
+		want := func(when string, tried ...mark) {
+			t.Helper()
+			for _, of := range []mark{before, first, second, after} {
+				if got := m.hasTried("s", of); got != slices.Contains(tried, of) {
+					t.Errorf("%s %v was tried: %v", when, of, got)
+				}
+			}
+		}
+		m.failed("s", first)
+		m.failed("s", second)
+		m.failed("other", after)
+		want("then", first, second)
+		if m.hasTried("s", mark{client: "another", lease: first.lease}) {
+			t.Error("what another tried is taken for ours")
+		}
+		m.settled("s")
+		want("after one that succeeded")
+		m.failed("s", after)
+		want("after that", after)
+		time.Sleep(2 * longAgo)
+		m.failed("other", after)
+		want("long after")
 	})
 }
 

@@ -224,6 +224,7 @@ func (l *lease) Release(ctx context.Context) error {
 		return err
 	}
 	l.d.tags.forget(l.serviceID)
+	l.d.marks.settled(l.serviceID)
 	l.once.Do(func() { close(l.released) })
 	l.clearBriefly(ctx)
 	return nil
@@ -236,7 +237,7 @@ func (l *lease) remove(ctx context.Context) error {
 	}
 	defer l.unlock()
 	entry, _, err := l.read(ctx)
-	if err == nil && l.mine(entry) == nil {
+	if err == nil && l.mayRemove(entry) {
 		err = l.call(ctx, "deregister "+l.serviceID, func(ctx context.Context) error {
 			return l.d.client.Agent().ServiceDeregisterOpts(l.serviceID, l.d.agentOptions(ctx))
 		})
@@ -246,6 +247,29 @@ func (l *lease) remove(ctx context.Context) error {
 	}
 	l.d.agents.forget(l.serviceID, l.d.agent)
 	return nil
+}
+
+// mayRemove reports whether entry is of this lease, or of an attempt to announce it again that seemed to fail.
+func (l *lease) mayRemove(entry *api.AgentService) bool {
+	return l.mine(entry) == nil || l.d.marks.hasTried(l.serviceID, parseMark(entry.Meta[metaOwner]))
+}
+
+// CheckReplaced implements [registry.ReplacedChecker]. Where the program has gone on to another agent, nobody there has
+// replaced what was at the first one.
+func (l *lease) CheckReplaced(ctx context.Context) error {
+	if l.d.agents.inUse() != l.d.agent {
+		return nil
+	}
+	entry, _, err := l.read(ctx)
+	switch {
+	case isGone(err):
+		return nil
+	case err != nil:
+		return err
+	case l.mayRemove(entry):
+		return nil
+	}
+	return l.mine(entry)
 }
 
 // waitLimit bounds a call that the server lets wait for up to wait: it adds up to a sixteenth to spread its clients, and

@@ -3,9 +3,12 @@ package consul
 import (
 	"crypto/rand"
 	"fmt"
+	"maps"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // mark says which write an entry is of. Consul has no condition that a registration could be made under, so a write that
@@ -17,10 +20,53 @@ type mark struct {
 	turn   uint64 // counts the contents of one announcement
 }
 
-// marks hands out those of one driver.
+// marks hands out those of one driver, and remembers those of announcements that seemed to fail: what they wrote may stand.
 type marks struct {
 	client string
 	leases atomic.Uint64
+
+	mu    sync.Mutex
+	tried map[string]attempts // by service ID
+}
+
+// attempts are announcements of one entry that seemed to fail, since one succeeded last.
+type attempts struct {
+	from, to uint64 // their leases
+	last     time.Time
+}
+
+// longAgo is when the entry of an announcement that nobody holds is taken to have expired.
+const longAgo = time.Hour
+
+// failed notes that the announcement with mark m seemed to fail.
+func (m *marks) failed(serviceID string, of mark) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.tried == nil {
+		m.tried = map[string]attempts{}
+	}
+	maps.DeleteFunc(m.tried, func(_ string, a attempts) bool { return time.Since(a.last) > longAgo })
+	a, ok := m.tried[serviceID]
+	if !ok {
+		a.from = of.lease
+	}
+	a.to, a.last = of.lease, time.Now()
+	m.tried[serviceID] = a
+}
+
+// settled notes that an announcement of the entry has succeeded, or that the entry is gone.
+func (m *marks) settled(serviceID string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.tried, serviceID)
+}
+
+// hasTried reports whether mark of is that of an announcement of the entry that seemed to fail.
+func (m *marks) hasTried(serviceID string, of mark) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	a, ok := m.tried[serviceID]
+	return ok && of.client == m.client && a.from <= of.lease && of.lease <= a.to
 }
 
 func newMarks() *marks { return &marks{client: rand.Text()} }

@@ -22,10 +22,10 @@ type lease struct {
 	id       int64
 	ttl      time.Duration // as granted
 	revision int64         // of the store when it had the entry
-	known    int64         // the newest at which the entry is known to be as written here; used by Announce and Update alone
+	known    int64         // the newest at which the entry is known to be as written here; used by Announce, Update and CheckReplaced alone
 	overdue  bool          // the first renewal cannot wait
 
-	unsure   atomic.Bool // a write seems to have failed, and may still be on its way
+	unsure   atomic.Bool // a write seems to have failed, and may still be on its way; or the lease may not be renewed
 	fate     atomic.Int32
 	released chan struct{}
 	once     sync.Once // closes released
@@ -39,8 +39,8 @@ const (
 	passed          // and does, so that it is not ours to write or to take
 )
 
-// pass begins to make l a later announcement's. It reports false where it is being released or a write of it may be on its way:
-// what was sent cannot be held back.
+// pass begins to make l a later announcement's. It reports false where it is being released, cannot be renewed, or a write of it
+// may be on its way: what was sent cannot be held back.
 func (l *lease) pass() bool {
 	if !l.fate.CompareAndSwap(ours, passing) {
 		return false
@@ -91,8 +91,9 @@ func (l *lease) Keep(ctx context.Context) error {
 		_ = l.d.revoke(ctx, l.key, l.id) // it holds nothing any more; otherwise it expires
 		return err
 	case ctx.Err() != nil:
-		l.d.left.add(l.key, l.leftover(true))
-		return ctx.Err()
+		err = ctx.Err()
+	case errors.Is(err, registry.ErrDenied):
+		l.unsure.Store(true) // to read may be allowed still, and would say that all is well until the lease is to be renewed again
 	}
 	l.d.left.add(l.key, l.leftover(true))
 	return err
@@ -126,6 +127,27 @@ func (l *lease) mine(kv *mvccpb.KeyValue) error {
 		return nil
 	}
 	return fmt.Errorf("%w: %s has another under %s", registry.ErrReplaced, l.d.place(), l.key)
+}
+
+// CheckReplaced implements [registry.ReplacedChecker].
+func (l *lease) CheckReplaced(ctx context.Context) error {
+	fate := l.fate.Load()
+	if fate == passing {
+		return l.errPassing()
+	}
+	l.d.urge(ctx)
+	page, err := l.d.page(ctx, "read "+l.key, &pb.RangeRequest{Key: []byte(l.key)})
+	if err != nil || len(page.Kvs) == 0 {
+		return err
+	}
+	kv := page.Kvs[0]
+	switch {
+	case kv.Lease == l.id && fate == passed:
+		return fmt.Errorf("%w: a newer announcement has %s", registry.ErrReplaced, l.key)
+	case kv.ModRevision <= l.known, l.d.left.has(l.key, kv.Lease): // of a store that was restored; of an attempt that seemed to fail
+		return nil
+	}
+	return l.mine(kv)
 }
 
 // guard watches the entry until it is not this lease's any more.

@@ -30,6 +30,8 @@ func TestLeaseOnAnEtcd(t *testing.T) {
 		"release leaves what goes on":         testReleaseLeavesWhatAnotherGoesOnWith,
 		"release that failed, and another":    testReleaseThatFailed,
 		"passed on, and not yet":              testPassedOnAndNotYet,
+		"replaced while it was away":          testReplacedWhileItWasAway,
+		"passed on while it was away":         testPassedOnWhileItWasAway,
 		"update does not take over":           testUpdateDoesNotTakeOver,
 		"update does not resurrect":           testUpdateDoesNotResurrect,
 		"renewed":                             testRenewed,

@@ -55,6 +55,13 @@ func (l *leftovers) take(key string) []leftover {
 	return all
 }
 
+// has reports whether a lease is among those of key.
+func (l *leftovers) has(key string, id int64) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.ContainsFunc(l.byKey[key], func(o leftover) bool { return o.lease.id == id })
+}
+
 // takeTried is take for those alone that were never held, and forgets the lease given. Another one that was held may be that
 // of another registration of the same ID, which is about to go on with it.
 func (l *leftovers) takeTried(key string, forget int64) (tried []leftover) {

@@ -76,6 +76,29 @@ func TestStoreComesBackWithNothing(t *testing.T) {
 	o.heals(time.Now())
 }
 
+// Whoever finds etcd again after another has announced its ID does not take the ID back.
+func TestReplacedInAnOutage(t *testing.T) {
+	server := testbed.StartEtcd(t)
+	way := newNetwork(t, server.Addr())
+	in := registry.Instance{ID: "a", Service: "s", Address: "10.0.0.1:80", Version: "1"}
+	older := register(t, connect(t, Config{Endpoints: []string{way.addr()}}), in)
+	way.cut()
+	eventually(t, "it is lost", func() bool { return older.Err() != nil })
+	in.Version = "2"
+	r := connect(t, Config{Endpoints: []string{server.Addr()}})
+	w := follow(t, r, registry.Query{Service: "s"})
+	newer := register(t, r, in)
+	way.heal()
+	eventually(t, "it stands aside", func() bool { return errors.Is(older.Err(), registry.ErrReplaced) })
+	if p := w.until("the newer one", healthy(1)); newer.Err() != nil || p.find("a").Version != "2" {
+		t.Errorf("the newer one's Err says %v, and the set is %v", newer.Err(), p)
+	}
+	if err := newer.Deregister(within(t, patience)); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the older one is back", func() bool { return older.Err() == nil })
+}
+
 // A restart that is quicker than anybody looks.
 func TestStoreIsReplacedInAMoment(t *testing.T) {
 	o := newTrial(t, Config{})

@@ -121,3 +121,57 @@ func testOneLeaseIsLeft(t *leaseTrial) {
 		t.Errorf("there are %d leases more than before", now-before)
 	}
 }
+
+// elsewhere is the client of another process.
+func (t *leaseTrial) elsewhere() *leaseTrial {
+	t.Helper()
+	other := *t
+	other.driver = driverFor(t, Config{Endpoints: t.operator.Endpoints(), TTL: minTTL})
+	t.Cleanup(func() { other.driver.Close() })
+	return &other
+}
+
+func (t *leaseTrial) wantReplaced(l *lease, want bool) {
+	t.Helper()
+	if err := l.CheckReplaced(t.ctx()); errors.Is(err, registry.ErrReplaced) != want || err != nil && !want {
+		t.Errorf("CheckReplaced returned %v, want that it was replaced: %v", err, want)
+	}
+}
+
+func testReplacedWhileItWasAway(t *leaseTrial) {
+	older := t.announce()
+	t.giveUp(older)
+	t.wantReplaced(older, false)
+	// An attempt to announce it again was carried out, and its answer lost.
+	lost, err := t.driver.grant(t.ctx(), t.key)
+	t.must(err)
+	t.must(lost.put(t.ctx(), []byte("{}")))
+	t.driver.left.add(t.key, lost.leftover(false))
+	t.wantReplaced(older, false)
+
+	newer := t.elsewhere().announce()
+	t.wantReplaced(older, true)
+	t.wantEntryOf(newer)
+	known := older.known
+	older.known = t.entry().revision // of a store that was restored to what was before older
+	t.wantReplaced(older, false)
+	older.known = known
+	t.must(newer.Release(t.ctx()))
+	t.wantReplaced(older, false)
+	t.way.cut()
+	wantKind(t.T, older.CheckReplaced(t.ctx()), registry.ErrUnavailable)
+}
+
+func testPassedOnWhileItWasAway(t *leaseTrial) {
+	older := t.announce()
+	t.giveUp(older)
+	newer := t.announce()
+	t.wantReplaced(older, true)
+	if !newer.pass() {
+		t.Fatal("it cannot be passed on")
+	}
+	wantKind(t.T, newer.CheckReplaced(t.ctx()), registry.ErrUnavailable)
+	newer.fate.Store(ours)
+	t.must(newer.Release(t.ctx()))
+	t.wantReplaced(older, false)
+}

@@ -10,8 +10,17 @@ import (
 	"time"
 )
 
-// prepare returns a copy of in that is complete and valid, as drivers are given it.
-func (r *Registry) prepare(ctx context.Context, in Instance) (*Instance, error) {
+// prepare returns a copy of in that is complete and valid, as drivers are given it. Where this host has no network yet, it waits
+// for one as for the registry.
+func (r *Registry) prepare(ctx, opCtx context.Context, op string, in Instance) (out *Instance, err error) {
+	err = r.retry(ctx, opCtx, op, in.Service, in.ID, func(ctx context.Context) (err error) {
+		out, err = r.complete(ctx, in)
+		return err
+	})
+	return out, err
+}
+
+func (r *Registry) complete(ctx context.Context, in Instance) (*Instance, error) {
 	if err := in.Validate(); err != nil {
 		return nil, err
 	}
@@ -50,12 +59,13 @@ func (r *Registry) fillHosts(ctx context.Context, in *Instance) error {
 		ip, err := netip.ParseAddr(host)
 		switch {
 		case host == "" || err == nil && ip.IsUnspecified():
-			facing, err := facingHost(ctx, host, remote)
-			if err != nil {
-				return "", fmt.Errorf("%w: %s: %q is a wildcard, and this host has no address to put in its place", ErrInvalid, field, address)
+			facing, ok := r.facingHost(ctx, host, remote)
+			if !ok {
+				return "", fmt.Errorf("%w: %s: %q is a wildcard, and this host has no address yet to put in its place, with which to reach the registry at %s",
+					ErrUnavailable, field, address, remote)
 			}
 			return net.JoinHostPort(facing, port), nil
-		case isLoopback(host) && !onThisHost(ctx, remote):
+		case isLoopback(host) && !r.onThisHost(ctx, remote):
 			return "", fmt.Errorf("%w: %s: %q is a loopback address, which nobody else can dial, and the registry is on another host, %s",
 				ErrInvalid, field, address, remote)
 		}
@@ -82,34 +92,41 @@ const (
 
 // facingHost returns the address of this host from which it reaches the registry at remote or, where that is on this
 // host or not known, the rest of the world. Connecting a UDP socket asks the kernel's routing table and sends nothing.
-// wildcard tells which family the listener has: "0.0.0.0" is IPv4 alone.
-func facingHost(ctx context.Context, wildcard, remote string) (string, error) {
+// wildcard tells which family the listener has: "0.0.0.0" is IPv4 alone. It reports false where there is none and the registry
+// is elsewhere: nobody there could use an address that is good on this host alone.
+func (r *Registry) facingHost(ctx context.Context, wildcard, remote string) (string, bool) {
 	network := "udp"
 	if wildcard == "0.0.0.0" {
 		network = "udp4"
 	}
 	for _, to := range []string{remote, farIPv4, farIPv6} {
-		if local, _, err := route(ctx, network, to); err == nil && !local.IsLoopback() {
-			return local.String(), nil
+		if local, _, err := r.route(ctx, network, to); err == nil && !local.IsLoopback() {
+			return local.String(), true
 		}
 	}
-	if network == "udp4" || wildcard == "" {
-		return "127.0.0.1", nil // a host without a network: its services can still find one another
+	if host, _, err := net.SplitHostPort(remote); err == nil && !isLoopback(host) {
+		return "", false
 	}
-	return "::1", nil
+	if network == "udp4" || wildcard == "" {
+		return "127.0.0.1", true // a host without a network: its services can still find one another
+	}
+	return "::1", true
 }
 
 // onThisHost reports whether the registry at remote is in this process or on this host, and true where nobody knows.
-func onThisHost(ctx context.Context, remote string) bool {
+func (r *Registry) onThisHost(ctx context.Context, remote string) bool {
 	host, _, err := net.SplitHostPort(remote)
 	if err != nil || isLoopback(host) {
 		return true
 	}
-	local, peer, err := route(ctx, "udp", remote)
+	local, peer, err := r.route(ctx, "udp", remote)
 	return err != nil || local == peer
 }
 
-// route returns both ends of the route to a host:port.
+// router returns both ends of the route to a host:port.
+type router func(ctx context.Context, network, to string) (local, peer netip.Addr, err error)
+
+// route is a router that asks the system.
 func route(ctx context.Context, network, to string) (local, peer netip.Addr, err error) {
 	if to == "" {
 		return local, peer, errors.New("no destination")

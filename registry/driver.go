@@ -26,7 +26,7 @@ type Driver interface {
 }
 
 // Lease holds one announced instance in the store. Update and Release may be called while Keep runs, and not while each
-// other run. A lease that is dropped without Release expires, and its entry with it.
+// other run. A lease that is dropped without Release expires, and its entry with it. It may also implement [ReplacedChecker].
 type Lease interface {
 	// Keep blocks while the announcement stands, and returns why it no longer does: an error that wraps [ErrUnavailable]
 	// where the store cannot be reached or has lost the entry, [ErrReplaced] where another announcement has taken the ID
@@ -39,6 +39,16 @@ type Lease interface {
 	// Release makes one attempt to remove the entry, as long as it is this lease's own. It returns nil where the entry
 	// is gone or another's already; Keep then returns.
 	Release(ctx context.Context) error
+}
+
+// ReplacedChecker is implemented by a [Lease] of a store in which another process can announce the same ID: it may have done so
+// while this one could not reach the store, and Keep have ended for that reason.
+type ReplacedChecker interface {
+	// CheckReplaced makes one attempt to find out whether a newer announcement has the ID, and returns an error that wraps
+	// [ErrReplaced] where one has, and nil where none has. It is called after Keep, while neither Update nor Release runs:
+	// before the instance is announced again, and each [Options.BackoffMax] while it stands aside, instead of a look at the
+	// sets that a Source brings.
+	CheckReplaced(ctx context.Context) error
 }
 
 // Source reads the set of one query and waits for it to change. It is used by one goroutine at a time. It may also implement

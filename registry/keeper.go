@@ -28,6 +28,9 @@ func (g *registration) keep() {
 				break
 			}
 			g.lost(err)
+			if errors.Is(err, ErrReplaced) && !g.standAside() {
+				return
+			}
 		}
 		if g.ctx.Err() != nil {
 			return
@@ -77,9 +80,28 @@ func (g *registration) lost(err error) {
 	}
 }
 
-// standAside waits until the entry of the registration that took this one's ID over has gone. Some stores tell of being
-// replaced before they show by whom, so an ID is free only when no set has had it for a while.
+// standAside waits until the entry of the registration that took this one's ID over has gone.
 func (g *registration) standAside() bool {
+	g.mu.Lock()
+	lease := g.lease
+	g.mu.Unlock()
+	l, ok := lease.(ReplacedChecker)
+	if !ok {
+		return g.standAsideBySets()
+	}
+	for sleep(g.ctx, g.r.opts.BackoffMax) && g.take(g.ctx) == nil {
+		err := l.CheckReplaced(g.ctx)
+		g.give()
+		if err == nil {
+			return true
+		}
+	}
+	return false
+}
+
+// standAsideBySets is standAside for a store that cannot be asked. Some tell of being replaced before they show by whom, so an ID
+// is free only when no set has had it for a while.
+func (g *registration) standAsideBySets() bool {
 	f, err := g.r.join(Query{Service: g.service, AnyStatus: true})
 	if err != nil {
 		return false
@@ -120,19 +142,25 @@ func (g *registration) announce() error {
 	}
 	defer g.give()
 	g.mu.Lock()
-	want, gone := g.want, g.gone
+	want, lease, gone := g.want, g.lease, g.gone
 	g.mu.Unlock()
 	if gone {
 		return ErrClosed // Deregister had its turn before: what it released must stay so
 	}
+	if l, ok := lease.(ReplacedChecker); ok {
+		if err := l.CheckReplaced(g.r.ctx); errors.Is(err, ErrReplaced) {
+			return err // what else it says, the announcement says too, or does without
+		}
+	}
 	lease, err := g.r.driver.Announce(g.r.ctx, want)
 	if err != nil {
-		return g.r.classify(g.r.ctx, err)
+		err = g.r.classify(g.r.ctx, err)
+		g.refuse(want, err)
+		return err
 	}
 	g.mu.Lock()
 	g.lease, g.written, g.err = lease, want, nil
-	close(g.stood)
-	g.stood = make(chan struct{})
+	g.wake()
 	gone = g.gone
 	g.mu.Unlock()
 	if gone {

@@ -29,10 +29,17 @@ type registration struct {
 	written  *Instance          // what the last successful write wrote
 	lease    Lease              // the newest
 	err      error              // why want does not stand; nil while it does
-	stood    chan struct{}      // closed, and replaced, when an announcement has succeeded
+	stood    chan struct{}      // closed, and replaced, when an announcement has succeeded, or was refused for what an Update wants
+	refused  refusal            // the newest
 	renew    context.CancelFunc // makes the keeper announce afresh
 	gone     bool               // Deregister was called
 	released bool               // and the store has confirmed it
+}
+
+// refusal is why the store takes no announcement of an instance, though it took what was written before.
+type refusal struct {
+	want *Instance
+	err  error
 }
 
 // Register implements [Registrar].
@@ -50,7 +57,7 @@ func (r *Registry) register(ctx context.Context, in Instance) (*registration, er
 		return nil, err
 	}
 	defer end()
-	want, err := r.prepare(opCtx, in)
+	want, err := r.prepare(ctx, opCtx, "register", in)
 	if err != nil {
 		return nil, err
 	}
@@ -117,7 +124,7 @@ func (g *registration) update(ctx context.Context, in Instance) error {
 		return err
 	}
 	defer end()
-	want, err := g.prepareUpdate(opCtx, in)
+	want, err := g.prepareUpdate(ctx, opCtx, in)
 	if err != nil {
 		return err
 	}
@@ -137,7 +144,7 @@ func (g *registration) update(ctx context.Context, in Instance) error {
 	return err
 }
 
-func (g *registration) prepareUpdate(ctx context.Context, in Instance) (*Instance, error) {
+func (g *registration) prepareUpdate(ctx, opCtx context.Context, in Instance) (*Instance, error) {
 	in.Service, in.ID = cmp.Or(in.Service, g.service), cmp.Or(in.ID, g.id)
 	if in.Service != g.service {
 		return nil, invalid("Service", in.Service, fmt.Sprintf("is not that of the registration, %q", g.service))
@@ -145,7 +152,7 @@ func (g *registration) prepareUpdate(ctx context.Context, in Instance) (*Instanc
 	if in.ID != g.id {
 		return nil, invalid("ID", in.ID, fmt.Sprintf("is not that of the registration, %q", g.id))
 	}
-	return g.r.prepare(ctx, in)
+	return g.r.prepare(ctx, opCtx, "update", in)
 }
 
 // aim makes want what should stand, and returns what should have until now.
@@ -174,12 +181,15 @@ func (g *registration) write(ctx context.Context, want *Instance) error {
 		g.mu.Lock()
 		lease, lost, stood := g.lease, g.err, g.stood
 		done := g.written == want || g.want != want // the keeper was quicker; or a later Update wants something else
-		gone := g.gone
+		gone, refused := g.gone, g.refused
 		g.mu.Unlock()
 		switch {
 		case gone:
 			g.give()
 			return ErrClosed
+		case refused.want == want:
+			g.give()
+			return refused.err
 		case done:
 			g.give()
 			return nil
@@ -206,13 +216,36 @@ func (g *registration) write(ctx context.Context, want *Instance) error {
 	}
 }
 
-// giveUp goes back to what stood before an Update that the store refuses.
+// giveUp goes back to what should have stood before an Update that the store refuses.
 func (g *registration) giveUp(want, before *Instance) {
 	g.mu.Lock()
-	defer g.mu.Unlock()
 	if g.want == want {
 		g.want = before
 	}
+	g.mu.Unlock()
+	// Where that is of an Update which this one overtook, nobody else writes it any more.
+	g.renewFor(before, fmt.Errorf("%w: what an update wants has yet to be written", ErrUnavailable))
+}
+
+// refuse goes back to what stood before the announcement was lost, where err says that the store takes no such content as an Update
+// wants since. That Update returns err. It is not so where the store denies it: then it would take nothing else.
+func (g *registration) refuse(want *Instance, err error) {
+	if !errors.Is(err, ErrInvalid) && !errors.Is(err, ErrUnsupported) {
+		return
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if want == g.written || g.want != want {
+		return
+	}
+	g.want, g.refused = g.written, refusal{want, err}
+	g.wake()
+}
+
+// wake has the Updates that wait for the keeper look again. g.mu is held.
+func (g *registration) wake() {
+	close(g.stood)
+	g.stood = make(chan struct{})
 }
 
 // renewFor makes the keeper announce want, which an Update could not write in time.

@@ -13,7 +13,8 @@ import (
 type Registry struct {
 	driver  Driver
 	opts    Options
-	invalid error // of the options; every call answers it
+	route   router // of this host
+	invalid error  // of the options; every call answers it
 
 	// ctx ends with Close. It is held here since the goroutines of feeds and keepers outlive every call.
 	ctx    context.Context
@@ -38,7 +39,7 @@ var (
 func New(d Driver, o Options) *Registry {
 	ctx, cancel := context.WithCancel(context.Background())
 	return &Registry{
-		driver: d, opts: o.withDefaults(), invalid: o.Validate(),
+		driver: d, opts: o.withDefaults(), invalid: o.Validate(), route: route,
 		ctx: ctx, cancel: cancel,
 		feeds: map[string]*feed{}, down: make(chan struct{}),
 	}

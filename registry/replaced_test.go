@@ -3,6 +3,7 @@ package registry_test
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -128,4 +129,64 @@ func (s *laggingSource) Next(ctx context.Context) ([]*registry.Instance, error) 
 	}
 	time.Sleep(time.Second)
 	return s.Source.Next(ctx)
+}
+
+// TestWhatWasReplacedWhileTheStoreWasAwayStandsAside has the older one find the store again when the newer one is there.
+func TestWhatWasReplacedWhileTheStoreWasAwayStandsAside(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newFake()
+		cut := &cutOff{fake: d}
+		older := register(t, newRegistry(t, cut, registry.Options{}), instance("a"))
+		cut.away.Store(true)
+		d.lose("web", "a")
+		time.Sleep(time.Minute)
+		newer := register(t, newRegistry(t, d, registry.Options{}), instance("a"))
+		cut.away.Store(false)
+		time.Sleep(time.Hour)
+		if !errors.Is(older.Err(), registry.ErrReplaced) || newer.Err() != nil || d.count(&d.announces) != 2 {
+			t.Errorf("after %d announcements the older one says %v, the newer one %v", d.count(&d.announces), older.Err(), newer.Err())
+		}
+		if err := newer.Deregister(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(2 * registry.DefaultBackoffMax)
+		synctest.Wait()
+		if err := older.Err(); err != nil || !d.has("web", "a") {
+			t.Errorf("the older one does not come back when the newer one has gone: %v", err)
+		}
+	})
+}
+
+// cutOff reaches the store now and then.
+type cutOff struct {
+	*fake
+	away atomic.Bool
+}
+
+type cutOffLease struct {
+	*fakeLease
+	store *cutOff
+}
+
+func (d *cutOff) Announce(ctx context.Context, in *registry.Instance) (registry.Lease, error) {
+	if d.away.Load() {
+		return nil, registry.ErrUnavailable
+	}
+	l, err := d.fake.Announce(ctx, in)
+	if err != nil {
+		return nil, err
+	}
+	return cutOffLease{l.(*fakeLease), d}, nil
+}
+
+func (l cutOffLease) CheckReplaced(context.Context) error {
+	if l.store.away.Load() {
+		return registry.ErrUnavailable
+	}
+	l.d.mu.Lock()
+	defer l.d.mu.Unlock()
+	if owner := l.d.owners[l.key()]; owner != nil && owner != l.fakeLease {
+		return registry.ErrReplaced
+	}
+	return nil
 }
