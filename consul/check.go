@@ -165,10 +165,12 @@ func (s *settings) agentChecks(in *registry.Instance, serviceID string) (checks 
 			CheckID: agentCheckID(kind, serviceID), Name: "Rollcall " + kind,
 			Interval: interval.String(), Timeout: timeout.String(),
 			SuccessBeforePassing: k.SuccessBeforePassing, FailuresBeforeCritical: k.FailuresBeforeCritical,
-			DeregisterCriticalServiceAfter: s.DeregisterAfter.String(),
 			// Whoever announces an instance that is ready says so: nobody waits an interval for it. How it is announced
 			// otherwise is for the other check.
 			Status: api.HealthPassing,
+		}
+		if !k.has(CheckTTL) { // whose check removes a process that is dead: one that lives would be back at once, as passing
+			c.DeregisterCriticalServiceAfter = s.DeregisterAfter.String()
 		}
 		switch kind {
 		case CheckGRPC:

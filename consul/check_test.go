@@ -233,9 +233,13 @@ func TestWhatTheAgentIsAsked(t *testing.T) {
 	for i, want := range []string{in.Address + "/g", "https://[::1]:80/", in.Address} {
 		c := checks[i]
 		if got := c.GRPC + c.HTTP + c.TCP; got != want || c.Interval != "30s" || c.Timeout != "10s" || c.SuccessBeforePassing != 3 ||
-			c.DeregisterCriticalServiceAfter != "1m0s" || c.Status != "passing" || c.TLSSkipVerify != (i < 2) || c.GRPCUseTLS != (i == 0) {
+			c.DeregisterCriticalServiceAfter != "" || c.Status != "passing" || c.TLSSkipVerify != (i < 2) || c.GRPCUseTLS != (i == 0) {
 			t.Errorf("%+v, want %q", c, want)
 		}
+	}
+	s.Checks = Checks{Kinds: "tcp"} // without signs of life nothing else tells that the process is dead
+	if checks, err := s.agentChecks(in, "s:a"); err != nil || len(checks) != 1 || checks[0].DeregisterCriticalServiceAfter != "1m0s" {
+		t.Errorf("without ttl it is asked %+v, %v", checks, err)
 	}
 }
 

@@ -80,7 +80,7 @@ type Config struct {
 	TTL time.Duration `json:"ttl,omitempty" yaml:"ttl,omitempty"`
 	// DeregisterAfter is how long after that Consul removes the instance, at least 1 m. An instance that was announced as
 	// critical is given an hour at least, since for Consul it is overdue all the time. What other checks find critical is
-	// removed after the same time.
+	// removed after the same time only where there are no signs of life; the process then announces it again, if it lives.
 	DeregisterAfter time.Duration `json:"deregister_after,omitempty" yaml:"deregister_after,omitempty"`
 	// Checks say how Consul finds out how an announced instance does, beside or in place of signs of life.
 	Checks Checks `json:"checks,omitzero" yaml:"checks,omitempty"`

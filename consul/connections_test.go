@@ -1,6 +1,7 @@
 package consul
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -72,6 +73,34 @@ func TestAProcessKeepsToItsConnections(t *testing.T) {
 	t.Logf("%d connections at once", most)
 	if most > 200 {
 		t.Errorf("there were %d connections at once", most)
+	}
+}
+
+// A read of the guard that the agent refuses says nothing of the entry, as long as heartbeats would tell that it has gone.
+func TestARefusedGuard(t *testing.T) {
+	clearEnvironment(t)
+	of := mark{client: "c", lease: 1, turn: 1}
+	codes := []int{http.StatusTooManyRequests, http.StatusOK, http.StatusTooManyRequests, http.StatusTooManyRequests, http.StatusNotFound}
+	for kinds, end := range map[string]int{"ttl": http.StatusNotFound, "tcp": http.StatusTooManyRequests} {
+		var reads atomic.Int64
+		srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("X-Consul-ContentHash", "h")
+			w.WriteHeader(codes[min(int(reads.Add(1)), len(codes))-1])
+			fmt.Fprintf(w, `{"Meta":{%q:%q}}`, metaOwner, of)
+		}))
+		defer srv.Close()
+		d, err := newDriver(Config{Address: srv.URL, Checks: Checks{Kinds: kinds}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer d.Close()
+		l := &lease{d: d, serviceID: "s:a", mark: of}
+		l.turn.Store(of.turn)
+		err = l.guard(t.Context())
+		var e *callError
+		if !errors.As(err, &e) || e.code != end || end == http.StatusNotFound && int(reads.Load()) != len(codes) {
+			t.Errorf("with %s, after %d reads it ended with %v", kinds, reads.Load(), err)
+		}
 	}
 }
 

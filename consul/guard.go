@@ -88,24 +88,17 @@ func (l *lease) repeat(ctx context.Context, limit time.Duration) error {
 }
 
 // guard reads the entry, and again whenever it changes, until it is not this lease's any more. It learns at once of an
-// agent that dies, since the connection of the waiting read breaks.
+// agent that dies, since the connection of the waiting read breaks. A read that the agent refuses, since others have the
+// connections, says nothing of the entry, and is made again, as long as there are heartbeats to tell that the entry is gone.
 func (l *lease) guard(ctx context.Context) error {
 	hash := ""
 	for {
-		entry, now, waited, err := l.await(ctx, hash)
-		if err != nil {
+		now, waited, err := l.look(ctx, hash)
+		refused := isRefused(err) && l.d.settings.Checks.has(CheckTTL)
+		if err != nil && !refused {
 			return err
 		}
-		if err := l.mine(entry); err != nil {
-			return err
-		}
-		if l.isOutdated(entry) {
-			if err := l.rewrite(ctx); err != nil {
-				return err
-			}
-		}
-		l.seen.Store(time.Now().UnixNano())
-		if now == "" || now == hash && !waited {
+		if refused || now == "" || now == hash && !waited {
 			pause := time.NewTimer(unchangedPause)
 			select {
 			case <-ctx.Done():
@@ -114,8 +107,28 @@ func (l *lease) guard(ctx context.Context) error {
 			case <-pause.C:
 			}
 		}
-		hash = now
+		if !refused {
+			hash = now
+		}
 	}
+}
+
+// look waits until the hash of the entry is another, or a wait has passed, which it reports, and puts right what is written there.
+func (l *lease) look(ctx context.Context, hash string) (now string, waited bool, err error) {
+	entry, now, waited, err := l.await(ctx, hash)
+	if err != nil {
+		return "", false, err
+	}
+	if err := l.mine(entry); err != nil {
+		return "", false, err
+	}
+	if l.isOutdated(entry) {
+		if err := l.rewrite(ctx); err != nil {
+			return "", false, err
+		}
+	}
+	l.seen.Store(time.Now().UnixNano())
+	return now, waited, nil
 }
 
 // await returns the entry and its hash when the hash is another, or when a wait has passed, which it reports.

@@ -45,6 +45,9 @@ func (r *rate) wait(ctx context.Context) error {
 	case <-t.C:
 		return nil
 	case <-ctx.Done():
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.next = r.next.Add(-r.every) // nothing was read: whoever asks next has this turn
 		return ctx.Err()
 	}
 }

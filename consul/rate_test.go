@@ -41,6 +41,29 @@ func TestRate(t *testing.T) {
 	})
 }
 
+// Whoever gave up has read nothing, so nobody waits for it.
+func TestARateLeftByManyIsThereForTheNext(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRate(10)
+		for range 100 {
+			ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+			var work sync.WaitGroup
+			for range 50 {
+				work.Go(func() { r.wait(ctx) })
+			}
+			work.Wait()
+			cancel()
+		}
+		began := time.Now()
+		if err := r.wait(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if took := time.Since(began); took > 100*time.Millisecond {
+			t.Errorf("one that waits for its turn waited %v", took)
+		}
+	})
+}
+
 func TestNoRate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		began := time.Now()
