@@ -11,14 +11,16 @@ import (
 // alike reads the values of one service. Its instances mostly differ in nothing but ID and address, which is made use of twice:
 // such a value of our own form is not decoded, and what instances have in common is held once. The zero alike has read none.
 type alike struct {
-	in   *registry.Instance // the one that was read last; nil before
-	rest string             // what its value ends with, after the address; "" where that is not known to be all that it has in common
+	in     *registry.Instance // the one that was decoded last; nil before
+	rest   string             // what its value ends with, after the address; "" where it is not of our own form
+	proven bool               // rest changes neither ID nor address: an instance with others was decoded with the same
 }
 
 // read is f.decode.
 func (a *alike) read(f format, service, id string, value []byte) (*registry.Instance, error) {
 	address, rest, ok := split(f, service, id, value)
-	if ok && a.rest != "" && string(rest) == a.rest {
+	same := ok && a.rest != "" && string(rest) == a.rest
+	if same && a.proven {
 		in := *a.in
 		in.ID, in.Address = id, string(address)
 		if in.Validate() == nil { // JSON might mean another text, but not of these characters
@@ -32,8 +34,8 @@ func (a *alike) read(f format, service, id string, value []byte) (*registry.Inst
 	if a.in != nil {
 		share(in, a.in)
 	}
-	a.in, a.rest = in, ""
-	if ok && in.Address == string(address) { // not so where the rest has another one: the last counts
+	a.proven = same && in.Address == string(address) && (a.proven || in.Address != a.in.Address && in.ID != a.in.ID)
+	if a.in = in; !same {
 		a.rest = string(rest)
 	}
 	return in, nil

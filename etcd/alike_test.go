@@ -46,7 +46,7 @@ func written(id, service, address, rest string) string {
 	return `{"id":"` + id + `","service":"` + service + `","address":"` + address + `"` + rest + `}`
 }
 
-// TestReadingAlike reads each of many values after each other one, and expects what is decoded from it alone.
+// TestReadingAlike reads each of many values after others, and expects what is decoded from it alone.
 func TestReadingAlike(t *testing.T) {
 	const plain = `,"version":"1","metadata":{"k":"v"},"weight":1`
 	values := []string{
@@ -78,6 +78,19 @@ func TestReadingAlike(t *testing.T) {
 		"", "null", "10.0.0.1:80",
 	}
 	ids := []string{"a", "b", "", `a\u0062`, "ab"}
+	type entry struct{ id, value string }
+	befores := [][]entry{nil}
+	for _, v := range values {
+		befores = append(befores, []entry{{"a", v}})
+	}
+	for _, rest := range []string{
+		plain, "", plain + "}", plain + `,"address":"10.0.0.1:80"`, plain + `,"address":"10.0.0.2:80"`, plain + `,"id":"a"`, plain + `,"id":"b"`,
+	} {
+		values = append(values, written("a", "s", "10.0.0.1:80", rest), written("b", "s", "10.0.0.9:80", rest))
+		for _, other := range []string{"10.0.0.1:80", "10.0.0.2:80"} {
+			befores = append(befores, []entry{{"a", written("a", "s", "10.0.0.1:80", rest)}, {"b", written("b", "s", other, rest)}})
+		}
+	}
 	text := func(in *registry.Instance, err error) string {
 		if err != nil {
 			return err.Error()
@@ -85,15 +98,17 @@ func TestReadingAlike(t *testing.T) {
 		return fmt.Sprintf("%+v", in)
 	}
 	for name, f := range formats {
-		for _, first := range values {
-			for _, second := range values {
+		for _, before := range befores {
+			for _, value := range values {
 				for _, id := range ids {
 					a := new(alike)
-					a.read(f, "s", "a", []byte(first))
-					want := text(f.decode("s", id, []byte(second)))
+					for _, e := range before {
+						a.read(f, "s", e.id, []byte(e.value))
+					}
+					want := text(f.decode("s", id, []byte(value)))
 					for range 2 {
-						if got := text(a.read(f, "s", id, []byte(second))); got != want {
-							t.Errorf("%s: key %q, %s after %s: %s, want %s", name, id, second, first, got, want)
+						if got := text(a.read(f, "s", id, []byte(value))); got != want {
+							t.Errorf("%s: key %q, %s after %s: %s, want %s", name, id, value, before, got, want)
 						}
 					}
 				}

@@ -101,7 +101,7 @@ func (d *driver) unavailable(what, why string) error {
 }
 
 func (d *driver) failure(kind error, what, why string, gone bool) error {
-	why = ofSocket.ReplaceAllString(strings.Join(strings.Fields(why), " "), "")
+	why = d.settings.scrub(ofSocket.ReplaceAllString(strings.Join(strings.Fields(why), " "), "")) // before a part of a secret is cut off
 	if len(why) > maxWords {
 		why = strings.ToValidUTF8(why[:maxWords], "") + "…"
 	}

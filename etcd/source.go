@@ -26,7 +26,8 @@ type source struct {
 	found []registry.Unreadable
 	alike alike
 
-	failed bool // the last call did
+	listed int64 // the revision of the last list
+	failed bool  // the last call did
 }
 
 var _ registry.UnreadableReporter = (*source)(nil)
@@ -74,6 +75,10 @@ func (s *source) fresh(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if revision < s.listed {
+		s.d.unreadable.restart(s.service, revision)
+	}
+	s.listed = revision
 	set := make([]*registry.Instance, 0, len(all))
 	bad := map[string]bool{}
 	for _, kv := range all {

@@ -48,6 +48,13 @@ func (u *unreadable) keep(service string, listed map[string]bool, revision int64
 	u.drop(service, func(id string, known int64) bool { return !listed[id] && known <= revision })
 }
 
+// restart forgets the values of a service that are newer than the revision, which a store has come to that began again.
+func (u *unreadable) restart(service string, revision int64) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.drop(service, func(_ string, known int64) bool { return known > revision })
+}
+
 func (u *unreadable) drop(service string, gone func(id string, revision int64) bool) {
 	ids := u.byService[service]
 	for id, known := range ids {
@@ -83,7 +90,7 @@ func (s *source) cannotRead(id string, revision int64, err error) {
 	if !s.d.unreadable.add(s.service, id, revision) {
 		return
 	}
-	s.found = append(s.found, registry.Unreadable{Entry: brief(s.prefix + id), Err: errors.New(s.d.settings.scrub(brief(err.Error())))})
+	s.found = append(s.found, registry.Unreadable{Entry: brief(s.prefix + id), Err: errors.New(brief(s.d.settings.scrub(err.Error())))})
 }
 
 // brief is a text of others in one line of bounded length.

@@ -126,3 +126,20 @@ func TestUnreadableIsLoggedOnce(t *testing.T) {
 		t.Errorf("%d values are said to be unreadable", n)
 	}
 }
+
+// A store that begins again comes to each revision once more.
+func TestUnreadableInAStoreThatBeganAgain(t *testing.T) {
+	u := new(unreadable)
+	if !u.add("s", "a", 1000) || !u.add("t", "a", 1000) || !u.add("s", "b", 3) {
+		t.Fatal("what is new is no news")
+	}
+	u.restart("s", 3)
+	for service, want := range map[string]bool{"s": true, "t": false} {
+		if got := u.add(service, "a", 2); got != want {
+			t.Errorf("what %s has at revision 2 is news: %v", service, got)
+		}
+	}
+	if u.add("s", "b", 3) {
+		t.Error("what stands at the revision that was read is news")
+	}
+}

@@ -121,6 +121,7 @@ func (w *watch) poll(ctx context.Context) ([]*mvccpb.Event, bool, error) {
 			return nil, false, w.d.classify(ctx, w.what, w.d.settings.Timeout, err)
 		}
 		answer := w.answers[0]
+		w.answers[0] = nil // what follows may be far off, and the array is kept until then
 		w.answers = w.answers[1:]
 		w.stream.mu.Unlock()
 		if answer.Canceled {
