@@ -182,13 +182,7 @@ func TestAListenerThatFailsDeregistersAndDrainsWhoIsConnected(t *testing.T) {
 	b.lis.Listener = lis
 	s := runOn(t, grpcx.Server{Registrar: store, DrainDelay: -1, StopTimeout: time.Hour}, b)
 	registered(t, store)
-	stream, err := testpb.NewTestServiceClient(direct(t, b.address())).FullDuplexCall(patiently(t), grpc.WaitForReady(true))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := stream.Recv(); err != nil {
-		t.Fatal(err)
-	}
+	_, stream := openStream(t, b.address())
 	lis.breaks(t)
 	until(t, "it to leave the registry", func() bool { return len(lookup(t, store)) == 0 })
 	if err := stream.Send(new(testpb.StreamingOutputCallRequest)); err != nil {

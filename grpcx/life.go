@@ -31,6 +31,9 @@ type life struct {
 	serveErr error         // why; set before served is closed
 	panicked any           // what serving it panicked with; likewise
 
+	stopOnce sync.Once
+	stopped  chan struct{} // closed when nobody is served any more, since gs was stopped
+
 	askOnce  sync.Once
 	asked    chan struct{} // closed when Drain is called
 	doneOnce sync.Once
@@ -55,21 +58,13 @@ func (l *life) run(ctx context.Context) error {
 	switch {
 	case e.drains:
 		// No signal cuts this short, as the first one that comes is the one that Drain prepares for.
-		l.leave(a, nil, l.served)
+		l.leave(a, nil)
 		l.isDrained()
 		if e = l.wait(ctx, nil, nil); !e.stopped {
 			l.stop()
 		}
-	case e.stopped:
-		l.leave(a, l.signals, l.served)
-	case e.err != nil: // gRPC goes on with the connections that it has
-		if l.leave(a, l.signals, nil) {
-			l.stop()
-		}
-	default:
-		if l.leave(a, l.signals, l.served) {
-			l.stop()
-		}
+	case l.leave(a, l.signals): // also where a listener failed: gRPC goes on with the connections that it has
+		l.stop()
 	}
 	l.serving.Wait()
 	if l.panicked != nil {
@@ -98,10 +93,15 @@ func (l *life) serve() {
 					close(l.served)
 				})
 			}()
-			err = l.gs.Serve(lis)
+			if err = l.gs.Serve(lis); isStop(err) {
+				l.stopOnce.Do(func() { close(l.stopped) })
+			}
 		})
 	}
 }
+
+// isStop reports whether err is what Serve returns once its server was stopped.
+func isStop(err error) bool { return err == nil || errors.Is(err, grpc.ErrServerStopped) }
 
 // ending is why the server leaves.
 type ending struct {
@@ -115,13 +115,14 @@ func (l *life) wait(ctx context.Context, failed <-chan error, asked <-chan struc
 	select {
 	case <-ctx.Done():
 		l.Logger.Info("rollcall: leaving", "reason", context.Cause(ctx))
+		l.forgetSignal()
 	case sig := <-l.signals:
 		l.Logger.Info("rollcall: leaving", "reason", sig)
 	case <-asked:
 		l.Logger.Info("rollcall: leaving", "reason", "Drain was called")
 		return ending{drains: true}
 	case <-l.served:
-		if l.serveErr == nil || errors.Is(l.serveErr, grpc.ErrServerStopped) {
+		if isStop(l.serveErr) {
 			l.Logger.Info("rollcall: leaving, since the server was stopped")
 			return ending{stopped: true}
 		}
@@ -134,9 +135,22 @@ func (l *life) wait(ctx context.Context, failed <-chan error, asked <-chan struc
 	return ending{}
 }
 
+// forgetSignal takes the signal that has also ended the caller's context, as [signal.NotifyContext] makes it: one signal must not
+// count as two, of which the second cuts all calls.
+func (l *life) forgetSignal() {
+	if len(l.Signals) == 0 {
+		return
+	}
+	signal.Notify(l.signals, l.Signals...) // changes nothing, and waits until a signal that is being handed out has reached all
+	select {
+	case <-l.signals:
+	default:
+	}
+}
+
 // leave sends clients away: by gRPC health, by the registry, and by serving on until the news has reached them. It reports
 // false where nothing is left to stop: a signal has cut it short, or the caller has stopped the server.
-func (l *life) leave(a *announcements, signals <-chan os.Signal, stopped <-chan struct{}) bool {
+func (l *life) leave(a *announcements, signals <-chan os.Signal) bool {
 	if l.Health != nil {
 		l.Health.Shutdown()
 	}
@@ -144,7 +158,7 @@ func (l *life) leave(a *announcements, signals <-chan os.Signal, stopped <-chan 
 		return false
 	}
 	select {
-	case <-stopped:
+	case <-l.stopped:
 		return false
 	default:
 	}
@@ -160,7 +174,7 @@ func (l *life) leave(a *announcements, signals <-chan os.Signal, stopped <-chan 
 		return true
 	case sig := <-signals:
 		l.cut(sig.String())
-	case <-stopped:
+	case <-l.stopped:
 	}
 	return false
 }

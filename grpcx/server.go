@@ -67,7 +67,9 @@ type Server struct {
 	// Default: 1 s. Negative: none.
 	DrainDelay time.Duration
 	// StopTimeout is how long calls may take to finish after that, before they are cut. Default: 30 s. Negative: they are
-	// cut at once.
+	// cut at once. In either case gRPC first waits for connections whose handshake is not over, such as those over which a
+	// peer has said nothing yet, and for no longer than [grpc.ConnectionTimeout], which is 2 minutes by default: a server
+	// that strangers can reach is best made with a few seconds.
 	StopTimeout time.Duration
 	// DeregisterTimeout is how long leaving the registry may take. The server goes on to stop after it; its entry then
 	// expires. Default: 5 s. Negative is refused.
@@ -116,7 +118,7 @@ func (s *Server) prepare(gs GRPCServer, lis net.Listener) (*life, error) {
 	s.control()
 	l := &life{
 		Server: *s, gs: gs, listeners: []net.Listener{lis}, signals: make(chan os.Signal, 2),
-		served: make(chan struct{}), asked: make(chan struct{}), drained: make(chan struct{}),
+		served: make(chan struct{}), stopped: make(chan struct{}), asked: make(chan struct{}), drained: make(chan struct{}),
 	}
 	if s.Registrar == nil {
 		return nil, fmt.Errorf("%w: Server.Registrar: is required", registry.ErrInvalid)

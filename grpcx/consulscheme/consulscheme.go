@@ -12,7 +12,8 @@
 // grpc-consul-resolver know:
 //
 //	tag                 only instances with this tag
-//	healthy             only instances that are passing; default true, unlike there
+//	healthy             only instances that are passing, as long as half of them are (grpcx.DefaultPanicThreshold); default
+//	                    true, unlike there
 //	wait                how long a blocking query waits, from 1s to 10m; default 60s
 //	timeout             bound of a call that does not wait for a change; default 12s
 //	max-backoff         longest wait before a failed call is made again; default 2s

@@ -158,6 +158,9 @@ func (p *policy) picker(children []sharded.Child) balancer.Picker {
 		readiness(rest, theirs)*k.zones.Share(func(zone string) bool { return !k.config.owns(zone) }),
 		k.config.threshold,
 	)
+	if math.IsNaN(share) { // whom the resolver has left out is known a moment before the endpoints are told who is left
+		share = float64(ours.Len()) / float64(ours.Len()+theirs.Len())
+	}
 	switch share {
 	case 1:
 		return &single{group: ours, where: local, turn: &p.turn, recorder: p.recorder}
@@ -181,7 +184,7 @@ func readiness(children []sharded.Child, g *sharded.Group) float64 {
 	return float64(g.Len()) / float64(known)
 }
 
-// ownShare is the formula of the package's documentation. Not both of own and rest are 0.
+// ownShare is the formula of the package's documentation. It is no number where both own and rest are 0.
 func ownShare(own, rest, threshold float64) float64 {
 	a, b := min(1, own/threshold), min(1, rest/threshold)
 	return a / min(1, a+b)
