@@ -126,7 +126,7 @@ func TestUpdate(t *testing.T) {
 			d.lose("web", "a")
 			synctest.Wait()
 			time.AfterFunc(time.Minute, func() { d.fail(nil) })
-			if err := g.Update(t.Context(), v2); !errors.Is(err, registry.ErrUnsupported) {
+			if err := g.Update(within(t, time.Hour), v2); !errors.Is(err, registry.ErrUnsupported) {
 				t.Errorf("it says %v", err)
 			}
 			time.Sleep(registry.DefaultBackoffMax)
