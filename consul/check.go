@@ -169,7 +169,8 @@ func (s *settings) agentChecks(in *registry.Instance, serviceID string) (checks 
 			// otherwise is for the other check.
 			Status: api.HealthPassing,
 		}
-		if !k.has(CheckTTL) { // whose check removes a process that is dead: one that lives would be back at once, as passing
+		// A process that is dead is removed by the TTL check, where there is one. One that lives would be back at once, as passing.
+		if !k.has(CheckTTL) {
 			c.DeregisterCriticalServiceAfter = s.DeregisterAfter.String()
 		}
 		switch kind {

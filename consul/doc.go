@@ -114,9 +114,9 @@
 // With Checks of other kinds the agent looks by itself. They begin as passing, so that nobody waits an interval for an instance
 // that says it is ready. The TTL check stays beside them for the announced status; where ttl is not among the kinds it needs no
 // signs of life, and only an update writes it. Consul then removes what has been critical for DeregisterAfter by any check, and
-// a process that lives announces it again, which passes until it is looked at; with ttl among the kinds nothing but the end of the
-// signs of life removes an instance, and one that another check finds critical stays so. A
-// gRPC server that says NOT_SERVING is critical. Checks of this package that an earlier configuration left are removed.
+// a process that lives announces it again, which passes until it is looked at. With ttl among the kinds the TTL check alone removes
+// an instance, and one that another check finds critical stays so. A gRPC server that says NOT_SERVING is critical. Checks of
+// this package that an earlier configuration left are removed.
 //
 // An announcement that the agent no longer has is made again at once, whatever took it: a wiped agent, an operator, or Consul
 // itself while the process was paused for longer than DeregisterAfter. One that is deleted from the catalog behind the agent's

@@ -38,7 +38,7 @@ type attempts struct {
 // longAgo is when the entry of an announcement that nobody holds is taken to have expired.
 const longAgo = time.Hour
 
-// failed notes that the announcement with mark m seemed to fail.
+// failed notes that the announcement with mark of seemed to fail.
 func (m *marks) failed(serviceID string, of mark) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

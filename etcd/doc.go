@@ -107,7 +107,6 @@
 //	operation                                    permission  keys
 //	Watch, Lookup                                read        S/ to S0
 //	Register, Update, Deregister, and keeping    readwrite   S/ID
-//	to come back after being replaced            read        S/ to S0
 //	Services                                     read        the prefix to the same with its last slash as 0;
 //	                                                         without a prefix all, \x00 to \x00
 //

@@ -15,8 +15,9 @@ type Registrar interface {
 	// the error wraps both the context's and the last attempt's.
 	//
 	// in is copied. An empty ID is filled with service-host-port. An address with a wildcard host, such as ":8080" or
-	// "0.0.0.0:8080", is replaced by the address of this host that faces the registry; a loopback address is refused
-	// where the registry is on another host, since nobody there could dial it.
+	// "0.0.0.0:8080", is replaced by the address of this host that faces the registry, which is waited for as the
+	// registry is while this host has no network; a loopback address is refused where the registry is on another host, since
+	// nobody there could dial it.
 	//
 	// Registering an ID that is registered already replaces the entry in place, and the older registration stands aside:
 	// see [ErrReplaced].

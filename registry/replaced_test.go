@@ -36,18 +36,24 @@ func TestANewerRegistrationOfAnIDWins(t *testing.T) {
 		if got := w.last(t).set; len(got) != 1 || got[0].Version != "2" {
 			t.Errorf("the set is %v", got)
 		}
-		if err := newer.Deregister(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-		time.Sleep(2 * registry.DefaultBackoffMax)
-		synctest.Wait()
-		if err := older.Err(); err != nil || !d.has("web", "a") {
-			t.Errorf("the older one does not come back when the newer one has gone: %v", err)
-		}
+		comesBack(t, d, older, newer)
 		if err := older.Deregister(t.Context()); err != nil || d.has("web", "a") {
 			t.Errorf("deregistering it: %v", err)
 		}
 	})
+}
+
+// comesBack has the newer one of an ID go, which the older one follows.
+func comesBack(t *testing.T, d *fake, older, newer registry.Registration) {
+	t.Helper()
+	if err := newer.Deregister(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(2 * registry.DefaultBackoffMax)
+	synctest.Wait()
+	if err := older.Err(); err != nil || !d.has("web", "a") {
+		t.Errorf("the older one does not come back when the newer one has gone: %v", err)
+	}
 }
 
 func TestDeregisteringTheOlderOfTwoLeavesTheNewer(t *testing.T) {
@@ -146,14 +152,7 @@ func TestWhatWasReplacedWhileTheStoreWasAwayStandsAside(t *testing.T) {
 		if !errors.Is(older.Err(), registry.ErrReplaced) || newer.Err() != nil || d.count(&d.announces) != 2 {
 			t.Errorf("after %d announcements the older one says %v, the newer one %v", d.count(&d.announces), older.Err(), newer.Err())
 		}
-		if err := newer.Deregister(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-		time.Sleep(2 * registry.DefaultBackoffMax)
-		synctest.Wait()
-		if err := older.Err(); err != nil || !d.has("web", "a") {
-			t.Errorf("the older one does not come back when the newer one has gone: %v", err)
-		}
+		comesBack(t, d, older, newer)
 	})
 }
 
