@@ -43,7 +43,8 @@ func (b *bench) picks() error {
 	}
 	for round := range b.Rounds {
 		b.say("picks, round %d of %d", round+1, b.Rounds)
-		c := exec.Command("go", "test", "-run", "^$", "-bench", "^BenchmarkPick$", "-benchmem", "-benchtime", b.PickTime)
+		c := exec.Command("go", "test", "-run", "^$", "-bench", "^BenchmarkPick$", "-benchmem", "-benchtime", b.PickTime,
+			"-turns", strconv.Itoa(b.PickTurns))
 		c.Dir = filepath.Join(root, "grpcx", "internal", "picks") // a module of its own
 		text, err := c.CombinedOutput()
 		if err != nil {
@@ -64,20 +65,23 @@ func (b *bench) picks() error {
 
 // pick reads a line such as
 //
-//	BenchmarkPick/round_robin/3-2   100   7.1 ns/op   0 B/op   0 allocs/op
+//	BenchmarkPick/3/round_robin#07-2   100   7.1 ns/op   0 B/op   0 allocs/op
+//
+// in which #07 is the turn, from the second on.
 func (b *bench) pick(line string) bool {
 	fields := strings.Fields(line)
-	name, ok := strings.CutPrefix(line, "BenchmarkPick/")
-	if !ok || len(fields) < 8 {
+	if len(fields) < 8 {
 		return false
 	}
-	name, _, _ = strings.Cut(name, " ")
-	name = strings.TrimSpace(name)
+	name, ok := strings.CutPrefix(fields[0], "BenchmarkPick/")
+	if !ok {
+		return false
+	}
 	if dash := strings.LastIndex(name, "-"); dash > 0 {
 		name = name[:dash]
 	}
-	slash := strings.LastIndex(name, "/")
-	policy, endpoints := name[:slash], name[slash+1:]
+	name, _, _ = strings.Cut(name, "#")
+	endpoints, policy, _ := strings.Cut(name, "/")
 	kind, _ := likesOf(policy)
 	what := kind + ", " + endpoints + " endpoints"
 	for i := 3; i < len(fields); i += 2 {

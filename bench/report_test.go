@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -55,12 +56,17 @@ func TestReport(t *testing.T) {
 
 func TestPickLine(t *testing.T) {
 	b := &bench{report: &report{}}
-	if !b.pick("BenchmarkPick/rollcall_zone/spills/100-2         	 1000	         9.25 ns/op	       0 B/op	       3 allocs/op") {
-		t.Fatal("not understood")
+	for _, line := range []string{
+		"BenchmarkPick/100/rollcall_zone/spills-2         	 1000	         9.25 ns/op	       0 B/op	       3 allocs/op",
+		"BenchmarkPick/100/rollcall_zone/spills#01-2      	 1000	         9.5 ns/op	       0 B/op	       3 allocs/op",
+	} {
+		if !b.pick(line) {
+			t.Fatalf("not understood: %q", line)
+		}
 	}
-	for figure, want := range map[string]float64{"a pick": 9.25, "allocations": 3} {
+	for figure, want := range map[string][]float64{"a pick": {9.25, 9.5}, "allocations": {3, 3}} {
 		m := b.report.of(key{"picks", "", "own zone first, 100 endpoints", figure, "rollcall_zone/spills"})
-		if len(m.samples) != 1 || m.samples[0] != want {
+		if !slices.Equal(m.samples, want) {
 			t.Errorf("%s: %v, want %v", figure, m.samples, want)
 		}
 	}

@@ -29,8 +29,8 @@ type Pick struct {
 // learning is how long a policy that goes by reports is given to use the first ones.
 const learning = 300 * time.Millisecond
 
-// Run measures the picks among instances.
-func (p Pick) Run(b *testing.B, instances []registry.Instance) {
+// Settle makes a channel to the instances, which lives as long as b, and returns what measures picks on it.
+func (p Pick) Settle(b *testing.B, instances []registry.Instance) func(*testing.B) {
 	c := settled(b, p.Policy, cmp.Or(p.Config, "{}"), instances, p.Connects, p.Down...)
 	picker, info, done := c.State().Picker, call("value"), balancer.DoneInfo{BytesSent: true, BytesReceived: true}
 	calls := 0
@@ -51,10 +51,12 @@ func (p Pick) Run(b *testing.B, instances []registry.Instance) {
 			b.Fatal(err)
 		}
 	}
-	b.ReportAllocs()
-	for b.Loop() {
-		if err := one(); err != nil {
-			b.Fatal(err)
+	return func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			if err := one(); err != nil {
+				b.Fatal(err)
+			}
 		}
 	}
 }
@@ -86,10 +88,12 @@ func settled(b *testing.B, name, config string, instances []registry.Instance, m
 	if most > 0 {
 		want = min(want, most)
 	}
-	for i := 0; len(c.Ready()) < want; i++ { // ring_hash connects to whom it picks
+	for i := 0; len(c.Ready()) < want; i++ {
 		c.Turn()
-		if s := c.State(); s.Picker != nil {
-			s.Picker.Pick(call(strconv.Itoa(i)))
+		if s := c.State(); s.Picker != nil { // ring_hash connects to whom it picks
+			for j := range want {
+				s.Picker.Pick(call(strconv.Itoa(i*want + j)))
+			}
 		}
 	}
 	c.Turn()
