@@ -58,7 +58,7 @@ func (b *bench) quietOnce(c contender.Contender, service string, n, round int, p
 		return err
 	}
 	for i := range b.changes(c, n) {
-		in := instance(service, n+round*b.Changes+i)
+		in := instance(service, n+round*b.changes(c, n)+i)
 		time.Sleep(b.pause(c, n)) // what paces itself in a storm is to be seen as it is without one
 		sinceEnd, sinceBegin, never, err := p.after(expectation{has: in.Address, len: -1}, b.Patience, func() error { return s.put(c.Form, in) })
 		if err != nil {
@@ -81,20 +81,27 @@ func (b *bench) quietOnce(c contender.Contender, service string, n, round int, p
 	return nil
 }
 
-// changes is how many there are in a round for c. There are fewer where each takes seconds: among many, and for who asks now and
-// then.
+// changes is how many there are in a round for c. There are fewer where each takes seconds, among many and for who asks now and
+// then, and more in etcd, where what is measured takes tenths of a millisecond, which vary by as much.
 func (b *bench) changes(c contender.Contender, n int) int {
-	if n > 1000 || c.Asks > 0 {
-		return b.Changes / 3
+	changes := b.Changes
+	if c.Backend == "etcd" {
+		changes *= 8
 	}
-	return b.Changes
+	if n > 1000 || c.Asks > 0 {
+		changes = max(1, changes/3)
+	}
+	return changes
 }
 
-// pause is how long nothing happens before a change among n that c follows: twice as long as Rollcall takes to read a set of n in
-// a storm, and for who asks now and then a part of that time more, or each change would come just after it has asked.
+// pause is how long nothing happens before a change among n that c follows: at least twice as long as Rollcall takes between two
+// sets of n in a storm, and for who asks now and then a part of that time more, or each change would come just after it has asked.
 func (b *bench) pause(c contender.Contender, n int) time.Duration {
-	least := max(b.Quiet, 2*time.Duration(n)*registry.DefaultSpacingPerInstance)
-	return least + rand.N(c.Asks+1)
+	spacing := max(registry.DefaultSpacing, time.Duration(n)*registry.DefaultSpacingPerInstance)
+	if c.Backend == "etcd" {
+		spacing /= registry.PushedSpacing
+	}
+	return max(b.Quiet, 2*spacing) + rand.N(c.Asks+1)
 }
 
 func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
