@@ -3,38 +3,37 @@ package main
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/rollcall-go/rollcall/bench/contender"
 	"github.com/rollcall-go/rollcall/registry"
 )
 
-// goZeroMost is how many addresses go-zero's resolver hands to gRPC at the most (its subset of 32).
-const goZeroMost = 32
+// handsOutFew reports whether a picker would never hold one more than n: go-zero's resolver hands a subset of 32 to gRPC.
+func handsOutFew(c contender.Contender, n int) bool { return c.Form == contender.GoZero && n >= 32 }
 
 // quiet measures how long after a registration its watcher, and gRPC's picker, hold it, while nothing else happens.
 func (b *bench) quiet() error {
 	for _, backend := range b.backends {
 		for _, n := range b.Sizes {
-			service := fmt.Sprintf("quiet-%d", n)
-			if err := b.populate(backend, population(service, n)); err != nil {
+			groups := b.groups(backend, n)
+			if err := b.populateFor(groups, n); err != nil {
 				return err
 			}
-			err := b.eachInTurn(fmt.Sprintf("quiet at %d", n), backend, func(round int, c contender.Contender) error {
-				if err := b.quietOnce(c, service, n, round, false); err != nil {
-					return err
+			for round := range b.Rounds {
+				for i := range groups {
+					g := groups[(i+round)%len(groups)]
+					b.say("quiet at %d, %s, round %d of %d: %s", n, backend, round+1, b.Rounds, g)
+					if err := b.quietRound(g, n, round); err != nil {
+						return fmt.Errorf("quiet at %d, %s: %w", n, backend, err)
+					}
 				}
-				if c.Dial == nil {
-					return nil
+			}
+			for _, c := range b.contenders(backend) {
+				if handsOutFew(c, n) {
+					b.report.text(key{"quiet", backend, fmt.Sprintf("%d instances", n), toPicker, c.Name}, "hands gRPC 32 at the most")
 				}
-				if c.Form == contender.GoZero && n >= goZeroMost {
-					b.report.text(key{"quiet", backend, fmt.Sprintf("%d instances", n), "to the picker", c.Name}, "hands gRPC 32 at the most")
-					return nil
-				}
-				return b.quietOnce(c, service, n, round, true)
-			})
-			if err != nil {
-				return err
 			}
 			b.stores[backend].restart(false) // what stays registered makes every further write to a Consul agent dearer
 		}
@@ -42,66 +41,137 @@ func (b *bench) quiet() error {
 	return nil
 }
 
-func (b *bench) quietOnce(c contender.Contender, service string, n, round int, picker bool) error {
-	figure := "to the watcher"
-	if picker {
-		figure = "to the picker"
+// quietFollower is a contender that follows the n instances of a service, by a watcher or by a picker of gRPC's.
+type quietFollower struct {
+	contender contender.Contender
+	service   string
+	figure    string
+	*process  // while it runs
+}
+
+func (f *quietFollower) String() string { return f.contender.Name + " " + f.figure }
+
+const toWatcher, toPicker = "to the watcher", "to the picker"
+
+// groups are those that run at the same time, and whose changes take turns. In etcd they are all in one, since a machine that is
+// slower for some seconds would decide about tenths of a millisecond otherwise: each has a service of its own, and hears nothing
+// of the others'. In Consul each is alone: the more an agent has registered the longer it takes.
+func (b *bench) groups(backend string, n int) [][]*quietFollower {
+	var all []*quietFollower
+	for _, c := range b.contenders(backend) {
+		all = append(all, &quietFollower{contender: c, figure: toWatcher})
+		if c.Dial != nil && !handsOutFew(c, n) {
+			all = append(all, &quietFollower{contender: c, figure: toPicker})
+		}
 	}
-	k := key{"quiet", c.Backend, fmt.Sprintf("%d instances", n), figure, c.Name}
-	s := b.stores[c.Backend]
-	p, err := start(c, s.address())
+	var groups [][]*quietFollower
+	for i, f := range all {
+		f.service = fmt.Sprintf("quiet-%d", n)
+		if backend != "etcd" {
+			groups = append(groups, all[i:i+1])
+			continue
+		}
+		f.service += fmt.Sprintf("-%d", i)
+		groups = [][]*quietFollower{all}
+	}
+	return groups
+}
+
+// populateFor registers n instances of each service that the groups follow.
+func (b *bench) populateFor(groups [][]*quietFollower, n int) error {
+	there := map[string]bool{}
+	for _, g := range groups {
+		for _, f := range g {
+			if there[f.service] {
+				continue
+			}
+			there[f.service] = true
+			if err := b.stores[f.contender.Backend].put(f.contender.Form, population(f.service, n)...); err != nil {
+				return fmt.Errorf("populate: %w", err)
+			}
+		}
+	}
+	return nil
+}
+
+// quietRound starts a group, and lets one instance more register for each of them, and leave, again and again.
+func (b *bench) quietRound(group []*quietFollower, n, round int) error {
+	for _, f := range group {
+		var err error
+		if f.process, err = start(f.contender, b.stores[f.contender.Backend].address()); err != nil {
+			return err
+		}
+		defer f.stop()
+		if err := f.follow(f.service, n, f.figure == toPicker); err != nil {
+			return err
+		}
+	}
+	changes := b.changes(group[0].contender, n)
+	for i := range changes {
+		number := n + round*changes + i
+		order := rand.Perm(len(group)) // none is always the one after another that has much to clear away
+		if i == 0 {
+			slices.Sort(order) // the report goes by what comes first
+		}
+		for _, k := range order {
+			if err := b.quietPut(group[k], instance(group[k].service, number), n, len(group)); err != nil {
+				return err
+			}
+		}
+		for _, f := range group {
+			in := instance(f.service, number)
+			time.Sleep(b.pause(f.contender, n, len(group)))
+			remove := func() error { return b.stores[f.contender.Backend].remove(f.contender.Form, in) }
+			if _, _, _, err := f.after(expectation{hasnt: in.Address, len: -1}, b.Patience, remove); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// quietPut registers in, and reports how long it took until f held it.
+func (b *bench) quietPut(f *quietFollower, in contender.Instance, n, group int) error {
+	c := f.contender
+	k := key{"quiet", c.Backend, fmt.Sprintf("%d instances", n), f.figure, c.Name}
+	time.Sleep(b.pause(c, n, group))
+	put := func() error { return b.stores[c.Backend].put(c.Form, in) }
+	sinceEnd, sinceBegin, never, err := f.after(expectation{has: in.Address, len: -1}, b.Patience, put)
 	if err != nil {
 		return err
 	}
-	defer p.stop()
-	if err := p.follow(service, n, picker); err != nil {
-		return err
+	if never {
+		b.report.text(k, "never")
+		return nil
 	}
-	for i := range b.changes(c, n) {
-		in := instance(service, n+round*b.changes(c, n)+i)
-		time.Sleep(b.pause(c, n)) // what paces itself in a storm is to be seen as it is without one
-		sinceEnd, sinceBegin, never, err := p.after(expectation{has: in.Address, len: -1}, b.Patience, func() error { return s.put(c.Form, in) })
-		if err != nil {
-			return err
-		}
-		if never {
-			b.report.text(k, "never")
-		} else {
-			// A watcher may hold it before the registration has returned: that is at once.
-			b.report.add(k, "ms", milliseconds(max(sinceEnd, 0)))
-			k.figure += ", since the write began"
-			b.report.add(k, "ms", milliseconds(sinceBegin))
-			k.figure = figure
-		}
-		time.Sleep(b.pause(c, n))
-		if _, _, _, err := p.after(expectation{hasnt: in.Address, len: -1}, b.Patience, func() error { return s.remove(c.Form, in) }); err != nil {
-			return err
-		}
-	}
+	// A watcher may hold it before the registration has returned: that is at once.
+	b.report.add(k, "ms", milliseconds(max(sinceEnd, 0)))
+	k.figure += ", since the write began"
+	b.report.add(k, "ms", milliseconds(sinceBegin))
 	return nil
 }
 
 // changes is how many there are in a round for c. There are fewer where each takes seconds, among many and for who asks now and
 // then, and more in etcd, where what is measured takes tenths of a millisecond, which vary by as much.
 func (b *bench) changes(c contender.Contender, n int) int {
-	changes := b.Changes
-	if c.Backend == "etcd" {
-		changes *= 8
+	switch {
+	case c.Backend == "etcd":
+		return 8 * b.Changes
+	case n > 1000 || c.Asks > 0:
+		return max(1, b.Changes/3)
 	}
-	if n > 1000 || c.Asks > 0 {
-		changes = max(1, changes/3)
-	}
-	return changes
+	return b.Changes
 }
 
-// pause is how long nothing happens before a change among n that c follows: at least twice as long as Rollcall takes between two
-// sets of n in a storm, and for who asks now and then a part of that time more, or each change would come just after it has asked.
-func (b *bench) pause(c contender.Contender, n int) time.Duration {
+// pause is how long nothing happens before a change among n that c follows, which takes turns with those of a group of so many. So
+// two changes of one service are at least twice as far apart as Rollcall's sets of n are in a storm, and for who asks now and then a
+// part of that time more, or each change would come just after it has asked.
+func (b *bench) pause(c contender.Contender, n, group int) time.Duration {
 	spacing := max(registry.DefaultSpacing, time.Duration(n)*registry.DefaultSpacingPerInstance)
 	if c.Backend == "etcd" {
 		spacing /= registry.PushedSpacing
 	}
-	return max(b.Quiet, 2*spacing) + rand.N(c.Asks+1)
+	return max(b.Quiet, 2*spacing/time.Duration(group)) + rand.N(c.Asks+1)
 }
 
 func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
