@@ -17,14 +17,19 @@ import (
 	"github.com/rollcall-go/rollcall/registry"
 )
 
-// detour makes one registration late: the connection breaks before there is an answer, and it arrives when deliver is called.
+// detour makes one registration late: it arrives when deliver is called. The connection breaks before there is an answer, unless
+// hold was called, which has it wait for one.
 type detour struct {
 	agent string
 
 	mu    sync.Mutex
 	armed bool
+	held  *held
 	late  []byte // the body
 }
+
+// held is a registration that waits for its answer.
+type held struct{ began, answered chan struct{} }
 
 func (o *detour) intercept(w http.ResponseWriter, r *http.Request) bool {
 	o.mu.Lock()
@@ -34,6 +39,17 @@ func (o *detour) intercept(w http.ResponseWriter, r *http.Request) bool {
 	}
 	o.armed = false
 	o.late, _ = io.ReadAll(r.Body)
+	if h := o.held; h != nil {
+		o.held = nil
+		o.mu.Unlock()
+		defer o.mu.Lock()
+		close(h.began)
+		select {
+		case <-h.answered:
+		case <-r.Context().Done():
+		}
+		return true
+	}
 	if conn, _, err := w.(http.Hijacker).Hijack(); err == nil {
 		conn.Close()
 	}
@@ -44,6 +60,15 @@ func (o *detour) arm() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.armed = true
+}
+
+// hold is arm for a registration that is not answered before answered is closed.
+func (o *detour) hold() *held {
+	o.arm()
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.held = &held{make(chan struct{}), make(chan struct{})}
+	return o.held
 }
 
 func (o *detour) deliver(t *testing.T) {
@@ -184,6 +209,35 @@ func TestALateWriteIsPutRight(t *testing.T) {
 		o.deliver(t)
 		must(t, l.Update(t.Context(), version("early", "2")))
 		eventually(t, "the newest content", func() bool { return has("early", "2") })
+	})
+	t.Run("and is not cut off by Deregister", func(t *testing.T) {
+		o, d := start(t)
+		l, err := d.Announce(t.Context(), version("cut", "0"))
+		must(t, err)
+		o.arm()
+		_ = l.Update(t.Context(), version("cut", "1"))
+		must(t, l.Update(t.Context(), version("cut", "2")))
+		o.deliver(t)
+		rewrite := o.hold()
+		ctx, cancel := context.WithCancel(t.Context())
+		var work sync.WaitGroup
+		work.Go(func() { l.Keep(ctx) })
+		<-rewrite.began
+		cancel()
+		released := make(chan error, 1)
+		work.Go(func() { released <- l.Release(within(t, patience)) })
+		select {
+		case err := <-released: // before the agent has read the rewrite
+			released <- err
+		case <-time.After(100 * time.Millisecond):
+		}
+		o.deliver(t)
+		close(rewrite.answered)
+		work.Wait()
+		must(t, <-released)
+		if entry, _, err := operator.Agent().Service(serviceID("cut", "a"), nil); err == nil {
+			t.Errorf("what was released is back: %+v", entry)
+		}
 	})
 	t.Run("and an operator's change is not", func(t *testing.T) {
 		_, d := start(t)

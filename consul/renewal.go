@@ -29,13 +29,19 @@ func (l *lease) put(ctx context.Context, service *api.AgentServiceRegistration, 
 	return err
 }
 
-// again registers what was registered last. The caller has the right to write.
+// again registers what was registered last. The caller has the right to write. Once the write has begun the end of ctx does not cut
+// it off: the agent might read it all the same, after the entry was released. Release waits for it.
 func (l *lease) again(ctx context.Context) error {
 	service := *l.written.service
 	if l.d.settings.EnableTagOverride {
 		l.takeTags(ctx, &service, service.Meta[metaOwner])
 	}
-	return l.put(ctx, &service, l.written.own)
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	whole, cancel := context.WithTimeout(context.WithoutCancel(ctx), l.d.settings.Timeout)
+	defer cancel()
+	return l.put(whole, &service, l.written.own)
 }
 
 // rewrite puts what was written last in the place of a write that was late.
