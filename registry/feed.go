@@ -32,7 +32,10 @@ type feed struct {
 	before    size        // of the last good set before that failure
 	doubted   []*Instance // the newest set, while there is doubt about it
 	doubt     doubt
-	unhold    func() // ends the doubt; nil while there is none
+	since     time.Time // when the doubt began, of whichever kind it was then
+	unhold    func()    // ends the doubt; nil while there is none
+
+	saving sync.Mutex // held while the set is written to disk
 }
 
 // state is what readers see. Its sets are never changed in place.
@@ -189,8 +192,8 @@ func (f *feed) run() {
 				good = time.Now()
 			}
 			next := pace.NextInVain
-			if set, changed := f.publish(raw); changed {
-				f.r.save(f.query, set)
+			if f.publish(raw) {
+				f.save()
 				next = pace.Next
 			}
 			if !sleep(f.ctx, next(len(raw))) {
@@ -214,9 +217,8 @@ func (f *feed) run() {
 	}
 }
 
-// publish makes what a Source returned the state, where it differs and can be believed. It returns the set, and whether
-// that changed.
-func (f *feed) publish(raw []*Instance) ([]*Instance, bool) {
+// publish makes what a Source returned the state, where it differs and can be believed. It reports whether the set changed.
+func (f *feed) publish(raw []*Instance) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	set, same := merge(f.state.all.set, raw, f.query)
@@ -225,9 +227,9 @@ func (f *feed) publish(raw []*Instance) ([]*Instance, bool) {
 	}
 	if d := f.doubtOf(set); d != noDoubt {
 		f.hold(set, d)
-		return nil, false
+		return false
 	}
-	return set, f.accept(set, same)
+	return f.accept(set, same)
 }
 
 // accept makes set the state, and reports whether that is news. f.mu is held.

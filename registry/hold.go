@@ -79,10 +79,15 @@ func (f *feed) hold(set []*Instance, d doubt) {
 		f.doubted = set
 		return
 	}
+	since := time.Now()
+	if f.unhold != nil {
+		since = f.since
+	}
 	f.endHold()
 	ctx, cancel := context.WithCancel(f.ctx)
-	f.doubted, f.doubt, f.unhold = set, d, cancel
-	limit := f.patience(d)
+	f.doubted, f.doubt, f.since, f.unhold = set, d, since, cancel
+	// An instance that comes and goes has each kind of doubt follow the other.
+	limit := min(f.patience(d), max(0, f.patience(nothingIs)+f.patience(mostGone)-time.Since(since))).Round(time.Millisecond)
 	f.report(f.state, fmt.Errorf("%w: the registry answers again, but %s; it is believed after %v", ErrUnavailable, f.missing(set), limit))
 	// Close waits for it: the goroutine of the feed, which is here, is one that it waits for already.
 	f.r.work.Go(func() {
@@ -108,15 +113,14 @@ func (f *feed) missing(set []*Instance) string {
 // believe publishes the set in doubt, unless the doubt has ended otherwise.
 func (f *feed) believe(ctx context.Context) {
 	f.mu.Lock()
-	set := f.doubted
 	news := ctx.Err() == nil
 	if news {
 		f.before = size{}
-		news = f.accept(set, false)
+		news = f.accept(f.doubted, false)
 	}
 	f.mu.Unlock()
 	if news {
-		f.r.save(f.query, set)
+		f.save()
 	}
 }
 

@@ -164,6 +164,21 @@ func TestFewInstancesRightAfterAnOutageAreNotBelievedAtOnce(t *testing.T) {
 			}
 		})
 	})
+	t.Run("the last comes and goes", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			d, w := wiped(t, registry.Options{})
+			for range 4 {
+				d.lose("web", "4")
+				time.Sleep(3 * time.Second)
+				d.put(instance("4"))
+				time.Sleep(2 * time.Second)
+			}
+			got := w.last(t)
+			if wantIDs(t, got.set, "4"); got.err != nil {
+				t.Error(got.err)
+			}
+		})
+	})
 	t.Run("not where it is turned off", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			_, w := wiped(t, registry.Options{EmptyHold: -1})

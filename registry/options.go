@@ -26,7 +26,8 @@ type Options struct {
 	// none, until they have announced themselves again. Meanwhile the last good set stands beside an error that says so. A
 	// set of which none passes any more is doubted likewise; and for BackoffMax and a second, or EmptyHold where that is
 	// less, one with fewer than half of the instances from before, unless those were from disk: the first few that are back
-	// would have to serve the calls of all. Default: 10 s. Negative: every set is believed at once.
+	// would have to serve the calls of all. Where such sets take turns, that is over after both times together. Default: 10 s.
+	// Negative: every set is believed at once.
 	EmptyHold time.Duration
 	// BackoffMin and BackoffMax bound the time before a failed attempt is made again: before the n-th attempt in a row
 	// it is between a half and the whole (equal jitter) of BackoffMin·2ⁿ, and of BackoffMax at the most. Defaults: 50 ms

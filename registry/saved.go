@@ -101,6 +101,15 @@ func (s *savedSet) beside(err error) error {
 	return fmt.Errorf("%w; the instances are from disk, saved %s", err, s.at.Format(time.RFC3339))
 }
 
+// save writes the set to CacheDir. Whoever comes last writes the newest: a set that is believed at last may be followed by another
+// before it is on disk.
+func (f *feed) save() {
+	f.saving.Lock()
+	defer f.saving.Unlock()
+	now, _ := f.now()
+	f.r.save(f.query, now.all.set)
+}
+
 // save writes set to CacheDir. A failure is logged: the cache is there for a bad day, and must not cause one.
 func (r *Registry) save(q Query, set []*Instance) {
 	if r.opts.CacheDir == "" {
