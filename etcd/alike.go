@@ -21,9 +21,10 @@ func (a *alike) read(f format, service, id string, value []byte) (*registry.Inst
 	address, rest, ok := split(f, service, id, value)
 	same := ok && a.rest != "" && string(rest) == a.rest
 	if same && a.proven {
-		in := *a.in
-		in.ID, in.Address = id, string(address)
-		if in.Validate() == nil { // JSON might mean another text, but not of these characters
+		own := registry.Instance{Service: service, ID: id, Address: string(address)}
+		if own.Validate() == nil { // JSON might mean another text, but not of these characters
+			in := *a.in
+			in.ID, in.Address = own.ID, own.Address
 			return &in, nil
 		}
 	}

@@ -288,8 +288,9 @@ func (f *feed) report(next state, err error) {
 // set makes s the state and wakes every reader. f.mu is held.
 func (f *feed) set(s state) {
 	f.state = s
-	close(f.changed)
+	changed := f.changed
 	f.changed = make(chan struct{})
+	close(changed) // last, since whoever wakes wants the lock
 }
 
 // now returns the state, and a channel that is closed when it changes.
