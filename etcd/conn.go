@@ -20,7 +20,7 @@ import (
 // Reconnecting is gRPC's own business, and the one thing here that is tried again without being asked. Its pauses last for as
 // long as the outage has at the most, and where gRPC's default goes up to two minutes they end at 8 s: an outage of any length
 // is over for a watch soon after it has ended. Whoever has something to write does not wait for them: see urge.
-var reconnect = backoff.Config{BaseDelay: 500 * time.Millisecond, Multiplier: 2, Jitter: 0.2, MaxDelay: 8 * time.Second}
+var reconnect = backoff.Config{BaseDelay: 600 * time.Millisecond, Multiplier: 2, Jitter: 0.2, MaxDelay: 8 * time.Second}
 
 const (
 	// urgency is the least time between two attempts to connect that are made because somebody asks.

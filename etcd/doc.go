@@ -94,7 +94,7 @@
 // believed.
 //
 // After an outage of any length a watch is well again within some 10 s, and sooner where something else in the process asks: while
-// nobody does, the pauses between attempts to connect grow from half a second to 8 s. Announcements do not wait for them.
+// nobody does, the pauses between attempts to connect grow from 0.6 s to 8 s. Announcements do not wait for them.
 //
 // Credentials and permissions that etcd refuses are [registry.ErrDenied], a request that it calls bad is
 // [registry.ErrInvalid]; everything else that goes wrong is [registry.ErrUnavailable].
