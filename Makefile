@@ -28,7 +28,7 @@ consul: ## a development Consul on 127.0.0.1:8500, without Docker (about 3 minut
 bench: ## Rollcall and its peers side by side over the same servers, at full scale; long
 	cd bench && go run .
 
-bench-short: ## the same at a small scale, which tells whether it runs (2 minutes)
+bench-short: ## the same at a small scale, which tells whether it runs (3 minutes)
 	cd bench && go run . -short
 
 ci: ## everything that main must pass
