@@ -110,6 +110,7 @@ func TestPeers(t *testing.T) {
 	r := open(t, reading)
 	w := watch(t, r, q)
 	w.until("the instance of the peer", healthy(1))
+	before := len(w.all()) // until Consul has heard of the export, there is an error and no last good set
 	for i := range policyToReadPeer {
 		less := reading
 		less.Token = here.token(policyToReadPeer[i:i+1], "").SecretID
@@ -148,9 +149,9 @@ func TestPeers(t *testing.T) {
 	w.until("why the set may be old", func(p pair) bool { return errors.Is(p.err, registry.ErrUnavailable) })
 	near.RestartServers()
 	w.until("health again", healthy(2))
-	for i, p := range w.all() {
+	for i, p := range w.all()[before:] {
 		if len(p.set) == 0 {
-			t.Errorf("pair %d is %v, which lacks the last good set", i, p)
+			t.Errorf("pair %d after the first good one is %v, which lacks the last good set", i+1, p)
 		}
 	}
 	far.RestartServers() // for the announcements to be taken back

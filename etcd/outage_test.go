@@ -90,8 +90,9 @@ func TestReplacedInAnOutage(t *testing.T) {
 	newer := register(t, r, in)
 	way.heal()
 	eventually(t, "it stands aside", func() bool { return errors.Is(older.Err(), registry.ErrReplaced) })
-	if p := w.until("the newer one", healthy(1)); newer.Err() != nil || p.find("a").Version != "2" {
-		t.Errorf("the newer one's Err says %v, and the set is %v", newer.Err(), p)
+	w.until("the newer one", func(p pair) bool { return healthy(1)(p) && p.find("a").Version == "2" })
+	if err := newer.Err(); err != nil {
+		t.Errorf("the newer one's Err says %v", err)
 	}
 	if err := newer.Deregister(within(t, patience)); err != nil {
 		t.Fatal(err)
