@@ -218,7 +218,7 @@ func (e *edition) put(id string, in *registry.Instance) {
 		return
 	}
 	if !e.changed {
-		e.set, e.changed = slices.Clone(e.set), true
+		e.set, e.changed = append(make([]*registry.Instance, 0, len(e.set)+1), e.set...), true // one more is what mostly comes
 	}
 	switch {
 	case in == nil:

@@ -3,6 +3,7 @@ package registry
 import (
 	"context"
 	"errors"
+	"runtime"
 	"slices"
 	"sync"
 	"time"
@@ -193,6 +194,7 @@ func (f *feed) run() {
 			}
 			next := pace.NextInVain
 			if f.publish(raw) {
+				runtime.Gosched() // the readers go first: nobody waits for what is left to do
 				f.save()
 				next = pace.Next
 			}

@@ -155,6 +155,9 @@ func checkAddress(field, s string) error {
 	if s == "" {
 		return fmt.Errorf("%w: %s: is required, as host:port", ErrInvalid, field)
 	}
+	if a, err := netip.ParseAddrPort(s); err == nil && a.Port() > 0 && a.Addr().Zone() == "" {
+		return nil // as nearly all are; what follows tells what is wrong with the others, if anything is
+	}
 	host, port, err := net.SplitHostPort(s)
 	if err != nil {
 		return invalid(field, s, "is not host:port (an IPv6 host stands in brackets)")
