@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"sync"
 	"time"
 
@@ -50,10 +51,13 @@ var lifecycle = []promise{
 }
 
 func closeEndsAWatch(t *trial) {
-	for range 10 { // Close may be quicker than the driver is to begin to wait, though hardly each time
+	for i := range 10 { // Close comes before the driver has begun to wait, and later each time
 		r := t.client()
 		w := t.watch(r, t.all())
 		w.until("a first set", known)
+		for range 100 * i * i {
+			runtime.Gosched()
+		}
 		t.close(r)
 		if t.stuck != "" || !t.closes("the watch of the client that was closed", w.ended) {
 			return

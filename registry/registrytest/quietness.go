@@ -2,6 +2,7 @@ package registrytest
 
 import (
 	"fmt"
+	"time"
 
 	"github.com/rollcall-go/rollcall/registry"
 )
@@ -28,6 +29,9 @@ var quietness = []promise{
 // read before, and the watch's answer, which some stores give in two steps.
 const costOfChange = 4
 
+// calm is longer than any polling interval that would be of use to anyone.
+const calm = 2400 * time.Millisecond
+
 func quietWhenIdle(t *trial) {
 	r := t.client()
 	const idle = 50
@@ -35,13 +39,16 @@ func quietWhenIdle(t *trial) {
 		q := registry.Query{Service: t.name() + "-idle", Tags: []string{fmt.Sprint("tag", i)}}
 		t.watch(r, q).until("a first set", known)
 	}
-	// Changes elsewhere, seen one after another, are the clock: after a burst of a few a watch reads five times a second,
-	// so they take longer than any polling interval that would be of use to anyone.
 	w := t.watch(r, t.all())
-	t.stir(r, w, 3)
 	const changes = 12
+	pause := func() { time.Sleep(calm / changes) }
+	t.stir(r, w, 3)
+	pause() // until those that were handed their first set wait for a change
 	before := t.Calls(t.T)
-	t.stir(r, w, changes)
+	for range changes {
+		t.stir(r, w, 1)
+		pause()
+	}
 	if got := t.Calls(t.T) - before; got > changes*costOfChange {
 		t.Errorf("%d changes of one service took %d calls, want at most %d: what watches %d other queries, where nothing changes, is not quiet",
 			changes, got, changes*costOfChange, idle)
