@@ -152,9 +152,12 @@ func (b *bench) quietPut(f *quietFollower, in contender.Instance, n, group int) 
 }
 
 // changes is how many there are in a round for c. There are fewer where each takes seconds, among many and for who asks now and
-// then, and more in etcd, where what is measured takes tenths of a millisecond, which vary by as much.
+// then. There are more in etcd, where what is measured takes tenths of a millisecond, which vary by as much, and most where it
+// takes least, among few.
 func (b *bench) changes(c contender.Contender, n int) int {
 	switch {
+	case c.Backend == "etcd" && n < 1000:
+		return 16 * b.Changes
 	case c.Backend == "etcd":
 		return 8 * b.Changes
 	case n > 1000 || c.Asks > 0:
