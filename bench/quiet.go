@@ -25,8 +25,10 @@ func (b *bench) quiet() error {
 				for i := range groups {
 					g := groups[(i+round)%len(groups)]
 					b.say("quiet at %d, %s, round %d of %d: %s", n, backend, round+1, b.Rounds, g)
-					if err := b.quietRound(g, n, round); err != nil {
-						return fmt.Errorf("quiet at %d, %s: %w", n, backend, err)
+					for life := range b.lives(backend) {
+						if err := b.quietLife(g, n, round*b.lives(backend)+life); err != nil {
+							return fmt.Errorf("quiet at %d, %s: %w", n, backend, err)
+						}
 					}
 				}
 			}
@@ -94,8 +96,17 @@ func (b *bench) populateFor(groups [][]*quietFollower, n int) error {
 	return nil
 }
 
-// quietRound starts a group, and lets one instance more register for each of them, and leave, again and again.
-func (b *bench) quietRound(group []*quietFollower, n, round int) error {
+// lives is how many processes of each follow one another in a round. In etcd, how soon one that slept goes on depends for as long as it
+// lives on where the system has placed it, by as much as the contenders differ.
+func (b *bench) lives(backend string) int {
+	if backend == "etcd" {
+		return b.Lives
+	}
+	return 1
+}
+
+// quietLife starts a group, and lets one instance more register for each of them, and leave, again and again.
+func (b *bench) quietLife(group []*quietFollower, n, life int) error {
 	for _, f := range group {
 		var err error
 		if f.process, err = start(f.contender, b.stores[f.contender.Backend].address()); err != nil {
@@ -108,7 +119,7 @@ func (b *bench) quietRound(group []*quietFollower, n, round int) error {
 	}
 	changes := b.changes(group[0].contender, n)
 	for i := range changes {
-		number := n + round*changes + i
+		number := n + life*changes + i
 		order := rand.Perm(len(group)) // none is always the one after another that has much to clear away
 		if i == 0 {
 			slices.Sort(order) // the report goes by what comes first
@@ -151,15 +162,14 @@ func (b *bench) quietPut(f *quietFollower, in contender.Instance, n, group int) 
 	return nil
 }
 
-// changes is how many there are in a round for c. There are fewer where each takes seconds, among many and for who asks now and
-// then. There are more in etcd, where what is measured takes tenths of a millisecond, which vary by as much, and most where it
-// takes least, among few.
+// changes is how many there are in a life of c. There are fewer where each takes seconds, among many and for who asks now and then,
+// and more in etcd, where what is measured takes tenths of a millisecond, which vary by as much, most of all among few.
 func (b *bench) changes(c contender.Contender, n int) int {
 	switch {
 	case c.Backend == "etcd" && n < 1000:
-		return 16 * b.Changes
+		return 2 * b.Changes
 	case c.Backend == "etcd":
-		return 8 * b.Changes
+		return b.Changes
 	case n > 1000 || c.Asks > 0:
 		return max(1, b.Changes/3)
 	}

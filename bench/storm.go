@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"math/rand/v2"
 
 	"github.com/rollcall-go/rollcall/bench/contender"
 )
@@ -16,25 +17,23 @@ func (b *bench) storm() error {
 		if err != nil {
 			return err
 		}
+		for round := range b.Rounds {
+			b.say("ends of storms, %s, round %d of %d", backend, round+1, b.Rounds)
+			if err := b.stormEnds(backend, round); err != nil {
+				return fmt.Errorf("ends of storms, %s: %w", backend, err)
+			}
+		}
 	}
 	return nil
 }
 
+// stormOnce is one storm that c follows from its own process.
 func (b *bench) stormOnce(c contender.Contender, service string) error {
-	s := b.stores[c.Backend]
-	list := population(service, b.Storm+1)
-	stays, list := list[0], list[1:]
-	if err := s.put(c.Form, stays); err != nil {
-		return err
-	}
-	p, err := start(c, s.address())
+	p, list, err := b.awaitStorm(c, service, b.Storm)
 	if err != nil {
 		return err
 	}
 	defer p.stop()
-	if err := p.follow(service, 1, false); err != nil {
-		return err
-	}
 	before, err := p.ask(ask{Do: "usage"})
 	if err != nil {
 		return err
@@ -60,19 +59,61 @@ func (b *bench) stormOnce(c contender.Contender, service string) error {
 	figure("bytes", "MB", float64(moved.bytes)/1e6)
 	figure("requests", "", float64(moved.requests))
 	figure("sets handed out", "", float64(after.Sets))
-	if c.Asks > 0 {
-		return nil // its last set comes when it asks next, in seconds
+	return nil
+}
+
+// smallStorm is the size of those of stormEnds.
+const smallStorm = 20
+
+// stormEnds adds the ends of small storms to those of the large ones, of which there are too few: an end takes tenths of a
+// millisecond, and by half more while the machine is slower. So all contenders are there at the same time, each with a service of
+// its own, and the storms take turns. Who asks now and then is left out: its last set comes when it asks next, in seconds.
+func (b *bench) stormEnds(backend string, round int) error {
+	type follower struct {
+		c    contender.Contender
+		p    *process
+		list []contender.Instance
 	}
-	for range b.Endings { // one a round says little of what takes tenths of a millisecond
-		if err := b.onAndOff(c, p, list[:min(len(list), smallStorm)]); err != nil {
+	var all []follower
+	for _, c := range b.contenders(backend) {
+		if c.Asks > 0 {
+			continue
+		}
+		p, list, err := b.awaitStorm(c, serviceOf("end", c, round), smallStorm)
+		if err != nil {
 			return err
+		}
+		defer p.stop()
+		all = append(all, follower{c, p, list})
+	}
+	for range b.Ends {
+		for _, k := range rand.Perm(len(all)) {
+			f := all[k]
+			if err := b.onAndOff(f.c, f.p, f.list); err != nil {
+				return fmt.Errorf("%s: %w", f.c.Name, err)
+			}
 		}
 	}
 	return nil
 }
 
-// smallStorm is the size of those that follow the large one, for their ends.
-const smallStorm = 20
+// awaitStorm has c follow a service of one instance, and returns n others.
+func (b *bench) awaitStorm(c contender.Contender, service string, n int) (*process, []contender.Instance, error) {
+	s := b.stores[c.Backend]
+	list := population(service, n+1)
+	if err := s.put(c.Form, list[0]); err != nil {
+		return nil, nil, err
+	}
+	p, err := start(c, s.address())
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := p.follow(service, 1, false); err != nil {
+		p.stop()
+		return nil, nil, err
+	}
+	return p, list[1:], nil
+}
 
 func (b *bench) stormKey(c contender.Contender) key {
 	return key{"storm", c.Backend, fmt.Sprintf("%d on and off", b.Storm), "", c.Name}
