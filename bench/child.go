@@ -41,6 +41,7 @@ type answer struct {
 	At    time.Time     // await: when the set was first as expected, or when the last one came, where that is as expected
 	Never bool          // await: it was not within Limit
 	CPU   time.Duration // usage: of the process, since it began
+	From  time.Duration // usage: the same after the collection, which is no part of what is measured from there on
 	RSS   int64         // usage: bytes that the process occupies
 	Heap  uint64        // usage: bytes, after a collection
 	Goros int           // usage
@@ -161,7 +162,7 @@ func serveChild(in io.Reader, out io.Writer) {
 			runtime.GC() // what a sync.Pool keeps goes with the second one
 			var m runtime.MemStats
 			runtime.ReadMemStats(&m)
-			a.Heap = m.HeapAlloc
+			a.Heap, a.From = m.HeapAlloc, consumed()
 			state.mu.Lock()
 			defer state.mu.Unlock()
 			a.Sets, a.Empty, a.First, a.Last, a.Size = state.sets, state.empty, state.first, state.last, state.set.Len

@@ -99,6 +99,6 @@ func (b *bench) crowdOnce(c contender.Contender, of string, watchers int, servic
 	}
 	figure("resident memory", "MB", float64(then.RSS)/1e6)
 	figure("requests a second when idle", "", float64(idle.requests)/b.Idle.Seconds())
-	figure("CPU when idle", "ms a second", milliseconds(then.CPU-now.CPU)/b.Idle.Seconds())
+	figure("CPU when idle", "ms a second", milliseconds(then.CPU-now.From)/b.Idle.Seconds())
 	return nil
 }

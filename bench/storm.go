@@ -55,7 +55,7 @@ func (b *bench) stormOnce(c contender.Contender, service string) error {
 		k.figure = name
 		b.report.add(k, unit, value)
 	}
-	figure("client CPU", "s", (after.CPU - before.CPU).Seconds())
+	figure("client CPU", "s", (after.CPU - before.From).Seconds())
 	figure("bytes", "MB", float64(moved.bytes)/1e6)
 	figure("requests", "", float64(moved.requests))
 	figure("sets handed out", "", float64(after.Sets))
