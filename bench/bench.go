@@ -31,7 +31,7 @@ type scale struct {
 
 var (
 	full = scale{Rounds: 3, Sizes: []int{10, 1000, 5000}, Changes: 12, Lives: 8, Quiet: 50 * time.Millisecond, Storm: 2000, Ends: 60, SameService: 1000, Services: 300,
-		Idle: 6 * time.Second, Outage: 30 * time.Second, Outages: 3, Patience: 75 * time.Second, Calls: 5 * time.Second, PickTime: "50ms", PickTurns: 30}
+		Idle: 20 * time.Second, Outage: 30 * time.Second, Outages: 3, Patience: 75 * time.Second, Calls: 5 * time.Second, PickTime: "50ms", PickTurns: 30}
 	short = scale{Rounds: 1, Sizes: []int{100}, Changes: 1, Lives: 1, Quiet: 50 * time.Millisecond, Storm: 40, Ends: 1, SameService: 30, Services: 10,
 		Idle: time.Second, Outage: 2 * time.Second, Outages: 1, Patience: 8 * time.Second, Calls: time.Second, PickTime: "1ms", PickTurns: 2}
 )

@@ -98,7 +98,9 @@ type bareEtcdClient struct {
 }
 
 func openBareEtcd(address string) (Client, error) {
-	c, err := clientv3.New(clientv3.Config{Endpoints: []string{address}, DialTimeout: 5 * time.Second})
+	// Without these two and WithRequireLeader below, a watch does not learn that its member hangs, or is cut off.
+	c, err := clientv3.New(clientv3.Config{Endpoints: []string{address}, DialTimeout: 5 * time.Second,
+		DialKeepAliveTime: 10 * time.Second, DialKeepAliveTimeout: 5 * time.Second})
 	if err != nil {
 		return nil, err
 	}
@@ -146,7 +148,7 @@ func (c *bareEtcdClient) once(prefix string, got func([]string)) {
 		put(kv.Key, kv.Value)
 	}
 	tell()
-	for answer := range c.etcd.Watch(ctx, prefix, clientv3.WithPrefix(), clientv3.WithRev(all.Header.Revision+1)) {
+	for answer := range c.etcd.Watch(clientv3.WithRequireLeader(ctx), prefix, clientv3.WithPrefix(), clientv3.WithRev(all.Header.Revision+1)) {
 		if answer.Err() != nil {
 			return
 		}
