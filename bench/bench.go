@@ -24,16 +24,17 @@ type scale struct {
 	Outage      time.Duration
 	Outages     int           // per round
 	Patience    time.Duration // how long something may take before it counts as never
-	Calls       time.Duration
+	Calls       time.Duration // per round, and twice as long while servers are replaced
+	CallTurns   int
 	PickTime    string // for -benchtime
 	PickTurns   int
 }
 
 var (
 	full = scale{Rounds: 3, Sizes: []int{10, 1000, 5000}, Changes: 12, Lives: 8, Quiet: 50 * time.Millisecond, Storm: 2000, Ends: 60, SameService: 1000, Services: 300,
-		Idle: 20 * time.Second, Outage: 30 * time.Second, Outages: 3, Patience: 75 * time.Second, Calls: 5 * time.Second, PickTime: "50ms", PickTurns: 30}
+		Idle: 20 * time.Second, Outage: 30 * time.Second, Outages: 3, Patience: 75 * time.Second, Calls: 5 * time.Second, CallTurns: 10, PickTime: "50ms", PickTurns: 30}
 	short = scale{Rounds: 1, Sizes: []int{100}, Changes: 1, Lives: 1, Quiet: 50 * time.Millisecond, Storm: 40, Ends: 1, SameService: 30, Services: 10,
-		Idle: time.Second, Outage: 2 * time.Second, Outages: 1, Patience: 8 * time.Second, Calls: time.Second, PickTime: "1ms", PickTurns: 2}
+		Idle: time.Second, Outage: 2 * time.Second, Outages: 1, Patience: 8 * time.Second, Calls: time.Second, CallTurns: 2, PickTime: "1ms", PickTurns: 2}
 )
 
 // bench is one run.

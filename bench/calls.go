@@ -2,7 +2,9 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"slices"
 	"sync"
@@ -36,41 +38,88 @@ type callsAnswer struct {
 // calls makes calls to three servers through each resolver, and then replaces the servers one by one.
 func (b *bench) calls() error {
 	for _, backend := range b.backends {
-		err := b.eachInTurn("calls", backend, func(round int, c contender.Contender) error {
-			if c.Dial == nil {
-				return nil
+		for round := range b.Rounds {
+			b.say("calls, %s, round %d of %d", backend, round+1, b.Rounds)
+			if err := b.callsRound(backend, round); err != nil {
+				return fmt.Errorf("calls, %s: %w", backend, err)
 			}
-			return b.callsOnce(c, serviceOf("calls", c, round))
-		})
-		if err != nil {
-			return err
 		}
 	}
 	return nil
 }
 
-func (b *bench) callsOnce(c contender.Contender, service string) error {
+// caller is a contender's process and the servers that it calls.
+type caller struct {
+	contender.Contender
+	*process
+	fleet *fleet
+}
+
+func (b *bench) callsRound(backend string, round int) error {
+	var all []*caller
+	for _, c := range b.contenders(backend) {
+		if c.Dial == nil {
+			continue
+		}
+		caller, err := b.newCaller(c, serviceOf("calls", c, round))
+		if err != nil {
+			return fmt.Errorf("%s: %w", c.Name, err)
+		}
+		defer caller.end()
+		all = append(all, caller)
+	}
+	// Short turns, so that a second in which the machine is slower falls on all.
+	for turn := range b.CallTurns {
+		order := rand.Perm(len(all))
+		if turn == 0 {
+			slices.Sort(order) // the report goes by what comes first
+		}
+		for _, k := range order {
+			if err := all[k].calls(b); err != nil {
+				return fmt.Errorf("%s: %w", all[k].Name, err)
+			}
+		}
+	}
+	for i := range all {
+		c := all[(i+round)%len(all)]
+		if err := c.callsWhileReplaced(b); err != nil {
+			return fmt.Errorf("%s: %w", c.Name, err)
+		}
+	}
+	return nil
+}
+
+// newCaller starts three servers for c, and its process.
+func (b *bench) newCaller(c contender.Contender, service string) (*caller, error) {
 	fleet := &fleet{store: b.stores[c.Backend], form: c.Form, service: service}
 	if c.Ours {
 		r, err := contender.OpenRollcall(c.Backend, fleet.store.address())
 		if err != nil {
-			return err
+			return nil, err
 		}
-		defer r.Close()
-		fleet.registrar = r
+		fleet.registry = r
 	}
-	defer fleet.stop()
 	for range 3 {
 		if err := fleet.add(); err != nil {
-			return err
+			fleet.stop()
+			return nil, err
 		}
 	}
 	p, err := start(c, b.stores[c.Backend].address())
 	if err != nil {
-		return err
+		fleet.stop()
+		return nil, err
 	}
-	defer p.stop()
-	q := ask{Do: "calls", Service: service, Limit: b.Calls, Parallel: callers}
+	return &caller{c, p, fleet}, nil
+}
+
+func (c *caller) end() {
+	c.process.stop()
+	c.fleet.stop()
+}
+
+// calls is one turn. The static list has its own beside that of the floor's.
+func (c *caller) calls(b *bench) error {
 	tell := func(name string, a callsAnswer) {
 		k := key{"calls", c.Backend, "three servers", "", name}
 		figure := func(f, unit string, v float64) { k.figure = f; b.report.add(k, unit, v) }
@@ -79,28 +128,28 @@ func (b *bench) callsOnce(c contender.Contender, service string) error {
 		figure("99th percentile", "ms", milliseconds(a.P99))
 		figure("failed calls", "", float64(a.Failed))
 	}
-	a, err := p.ask(q)
+	q := ask{Do: "calls", Service: c.fleet.service, Limit: b.Calls / time.Duration(b.CallTurns), Parallel: callers}
+	a, err := c.ask(q)
 	if err != nil {
 		return err
 	}
 	tell(c.Name, a.Calls)
-	if c.Floor {
-		q.Static = fleet.addresses()
-		if a, err = p.ask(q); err != nil {
-			return err
-		}
+	if !c.Floor {
+		return nil
+	}
+	q.Static = c.fleet.addresses()
+	if a, err = c.ask(q); err == nil {
 		tell(staticList, a.Calls)
-		q.Static = nil
 	}
+	return err
+}
 
-	q.Limit *= 2
+func (c *caller) callsWhileReplaced(b *bench) error {
+	q := ask{Do: "calls", Service: c.fleet.service, Limit: 2 * b.Calls, Parallel: callers}
 	replaced := make(chan error, 1)
-	go func() { replaced <- fleet.replaceAll(q.Limit / 5) }()
-	a, err = p.ask(q)
-	if err := <-replaced; err != nil {
-		return err
-	}
-	if err != nil {
+	go func() { replaced <- c.fleet.replaceAll(q.Limit / 5) }()
+	a, err := c.ask(q)
+	if err := errors.Join(err, <-replaced); err != nil {
 		return err
 	}
 	if a.Calls.Why != "" {
@@ -115,10 +164,10 @@ func (b *bench) callsOnce(c contender.Contender, service string) error {
 
 // fleet are the servers of a service, in this process: they are the same for all.
 type fleet struct {
-	store     store
-	form      contender.Form
-	service   string
-	registrar registry.Registrar // nil where servers are registered by hand, as the contender's users do
+	store    store
+	form     contender.Form
+	service  string
+	registry *registry.Registry // nil where servers are registered by hand, as the contender's users do
 
 	servers []*server
 	started int
@@ -153,11 +202,11 @@ func (f *fleet) add() error {
 	s := &server{in: contender.Instance{Number: f.started, Service: f.service, Address: lis.Addr().String()}, gs: grpc.NewServer()}
 	pb.RegisterTestServiceServer(s.gs, testService{})
 	f.servers = append(f.servers, s)
-	if f.registrar != nil {
+	if f.registry != nil {
 		ctx, end := context.WithCancel(context.Background())
 		ended := make(chan error, 1)
 		registered := make(chan struct{})
-		own := &grpcx.Server{Registrar: announcing{f.registrar, registered}, DrainDelay: time.Second,
+		own := &grpcx.Server{Registrar: announcing{f.registry, registered}, DrainDelay: time.Second,
 			Instance: registry.Instance{Service: f.service, Version: contender.Version, Zone: contender.Zone, Metadata: contender.Metadata}}
 		go func() { ended <- own.Serve(ctx, s.gs, lis) }()
 		s.stop = func() error { end(); return <-ended }
@@ -198,6 +247,9 @@ func (f *fleet) replaceAll(pause time.Duration) error {
 func (f *fleet) stop() {
 	for _, s := range f.servers {
 		s.stop()
+	}
+	if f.registry != nil {
+		f.registry.Close()
 	}
 }
 
