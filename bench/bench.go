@@ -14,10 +14,10 @@ type scale struct {
 	Rounds      int // of every contender, one after another, in a changing order
 	Sizes       []int
 	Changes     int           // quiet: per process, and more or fewer of them by how long they take
-	Lives       int           // quiet on etcd: processes of each, per round
+	Lives       int           // quiet on etcd, and the ends of storms: processes of each, per round
 	Quiet       time.Duration // quiet: before each change, at the least
 	Storm       int           // instances
-	Ends        int           // storm: small ones per round, for their ends
+	Ends        int           // storm: small ones per process, for their ends
 	SameService int           // crowd: watchers of one service
 	Services    int           // crowd: watchers of services of their own
 	Idle        time.Duration
@@ -31,7 +31,7 @@ type scale struct {
 }
 
 var (
-	full = scale{Rounds: 3, Sizes: []int{10, 1000, 5000}, Changes: 12, Lives: 8, Quiet: 50 * time.Millisecond, Storm: 2000, Ends: 60, SameService: 1000, Services: 300,
+	full = scale{Rounds: 3, Sizes: []int{10, 1000, 5000}, Changes: 12, Lives: 8, Quiet: 50 * time.Millisecond, Storm: 2000, Ends: 8, SameService: 1000, Services: 300,
 		Idle: 20 * time.Second, Outage: 30 * time.Second, Outages: 3, Patience: 75 * time.Second, Calls: 5 * time.Second, CallTurns: 10, PickTime: "50ms", PickTurns: 30}
 	short = scale{Rounds: 1, Sizes: []int{100}, Changes: 1, Lives: 1, Quiet: 50 * time.Millisecond, Storm: 40, Ends: 1, SameService: 30, Services: 10,
 		Idle: time.Second, Outage: 2 * time.Second, Outages: 1, Patience: 8 * time.Second, Calls: time.Second, CallTurns: 2, PickTime: "1ms", PickTurns: 2}

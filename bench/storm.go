@@ -17,9 +17,9 @@ func (b *bench) storm() error {
 		if err != nil {
 			return err
 		}
-		for round := range b.Rounds {
-			b.say("ends of storms, %s, round %d of %d", backend, round+1, b.Rounds)
-			if err := b.stormEnds(backend, round); err != nil {
+		for life := range b.Rounds * b.Lives {
+			b.say("ends of storms, %s, %d of %d", backend, life+1, b.Rounds*b.Lives)
+			if err := b.stormEnds(backend, life); err != nil {
 				return fmt.Errorf("ends of storms, %s: %w", backend, err)
 			}
 		}
@@ -67,8 +67,9 @@ const smallStorm = 20
 
 // stormEnds adds the ends of small storms to those of the large ones, of which there are too few: an end takes tenths of a
 // millisecond, and by half more while the machine is slower. So all contenders are there at the same time, each with a service of
-// its own, and the storms take turns. Who asks now and then is left out: its last set comes when it asks next, in seconds.
-func (b *bench) stormEnds(backend string, round int) error {
+// its own, the storms take turns, and the processes live no longer than in quiet. Who asks now and then is left out: its last set
+// comes when it asks next, in seconds.
+func (b *bench) stormEnds(backend string, life int) error {
 	type follower struct {
 		c    contender.Contender
 		p    *process
@@ -79,7 +80,7 @@ func (b *bench) stormEnds(backend string, round int) error {
 		if c.Asks > 0 {
 			continue
 		}
-		p, list, err := b.awaitStorm(c, serviceOf("end", c, round), smallStorm)
+		p, list, err := b.awaitStorm(c, serviceOf("end", c, life), smallStorm)
 		if err != nil {
 			return err
 		}
