@@ -97,7 +97,7 @@ func run() error {
 		if err := s.run(b); err != nil {
 			return err
 		}
-		// A run takes more than an hour and a half: what there is of it is not to be lost with the rest.
+		// A run takes hours: what there is of it is not to be lost with the rest.
 		if err := b.write(*table, *asJSON, *chart); err != nil {
 			return err
 		}
