@@ -29,7 +29,8 @@ var quietness = []promise{
 // read before, and the watch's answer, which some stores give in two steps.
 const costOfChange = 4
 
-// calm is longer than any polling interval that would be of use to anyone.
+// calm is longer than any polling interval that would be of use to anyone. That nobody polls shows in time alone: the changes of
+// a small set, which are another case's clock, follow one another in milliseconds.
 const calm = 2400 * time.Millisecond
 
 func quietWhenIdle(t *trial) {
