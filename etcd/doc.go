@@ -88,10 +88,10 @@
 // of one value. All watches share a stream, and none is ever resumed: after each break, and after a compaction that it was too
 // slow for, the set is read again. For etcd's own way, to resume at the next revision, is blind where the store was wiped or
 // restored meanwhile. A member that has no leader ends its watches, and is avoided for half a minute, as is one that does not
-// answer. A connection that is silent is probed. After half a minute of silence of a watch the store is asked for its revision:
-// one that has fallen means that it began again, and where it has risen the watch is asked for a sign of life. A store that has
-// lost its data is empty until every instance has announced itself again: [registry.Options].EmptyHold says how long that is not
-// believed.
+// answer. A connection that is silent is probed. Every half a minute the store is asked for its revision, once for all watches:
+// one that has fallen means that it began again, and a watch that has not come as far is asked for a sign of life. A store that
+// has lost its data is empty until every instance has announced itself again: [registry.Options].EmptyHold says how long that is
+// not believed.
 //
 // After an outage of any length a watch is well again within some 10 s, and sooner where something else in the process asks: while
 // nobody does, the pauses between attempts to connect grow from 0.6 s to 8 s. Announcements do not wait for them.

@@ -105,11 +105,11 @@ func TestAWatchThatHangs(t *testing.T) {
 			f := &fake{revision: 7, alive: alive, answers: []*pb.WatchResponse{{Created: true, Header: header(7)}}}
 			d, s := f.follow(t)
 			before := s.(*source).watch
-			d.silence = 10 * time.Millisecond
 			f.mu.Lock()
 			f.revision, f.entries = 8, []*mvccpb.KeyValue{event("/rollcall/s/a", `{"address":"h:1"}`).Kv}
 			f.mu.Unlock()
 			d.settings.Timeout = 3 * time.Second
+			before.stream.look(t.Context(), d)
 			set, err := s.Next(within(t, patience))
 			if err != nil || len(set) != 1 {
 				t.Errorf("got %v, %v", ids(set), err)

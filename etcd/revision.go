@@ -17,7 +17,7 @@ func (d *driver) revision(ctx context.Context, what, key string) (int64, error) 
 	return answer.Header.Revision, nil
 }
 
-// recent is the last reading of the revision. It is one for all of the store: of many watches that are silent, one asks, and
+// recent is the last reading of the revision. It is one for all of the store: of many watches that are in doubt, one asks, and
 // the others wait for its answer.
 type recent struct {
 	mu   sync.Mutex
@@ -31,15 +31,13 @@ type reading struct {
 	err      error
 }
 
-// recentRevision is revision for a watch that has been silent for so long: it may be that of a moment ago, which began after the
-// silence did.
-func (d *driver) recentRevision(ctx context.Context, what, key string, silence time.Duration) (int64, error) {
-	now := time.Now()
+// recentRevision is revision for a watch that has been in doubt since then: what was read after that will do.
+func (d *driver) recentRevision(ctx context.Context, what, key string, since time.Time) (int64, error) {
 	d.recent.mu.Lock()
 	r := d.recent.last
-	mine := r == nil || r.isDone() && now.Sub(r.began) >= silence/10 || now.Sub(r.began) >= silence
+	mine := r == nil || r.began.Before(since)
 	if mine {
-		r = &reading{began: now, done: make(chan struct{})}
+		r = &reading{began: time.Now(), done: make(chan struct{})}
 		d.recent.last = r
 	}
 	d.recent.mu.Unlock()
@@ -57,13 +55,4 @@ func (d *driver) recentRevision(ctx context.Context, what, key string, silence t
 		return d.revision(ctx, what, key)
 	}
 	return r.revision, nil
-}
-
-func (r *reading) isDone() bool {
-	select {
-	case <-r.done:
-		return true
-	default:
-		return false
-	}
 }

@@ -11,10 +11,6 @@ import (
 	"github.com/rollcall-go/rollcall/registry"
 )
 
-// longSilence is how long a watch may be silent before the source makes sure that it is alive, and that the store is still
-// the one that it was.
-const longSilence = 30 * time.Second
-
 // source reads the instances of one service. It reads the whole set once, and then changes alone.
 type source struct {
 	d       *driver
@@ -94,6 +90,7 @@ func (s *source) fresh(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	w.oversee()
 	s.set, s.watch = set, w
 	return nil
 }
@@ -155,15 +152,29 @@ func (s *source) apply(edit *edition, changes []*mvccpb.Event) {
 	}
 }
 
-// receive waits for something to happen. A watch can be silent because nothing happens, because it hangs, and because it
-// waits for a revision that a store which was restored from a backup has yet to come to; so a long silence is looked into.
-// It reports mute where that does not tell whether something was missed.
+// receive waits for something to happen. It reports mute where something may have been missed.
 func (s *source) receive(ctx context.Context) (changes []*mvccpb.Event, mute bool, err error) {
-	changes, ok, err := s.wait(ctx, s.d.silence)
-	if ok || err != nil {
-		return changes, false, err
+	for {
+		if changes, ok, err := s.watch.poll(ctx); ok || err != nil {
+			return changes, false, err
+		}
+		if since, doubted := s.watch.doubted(); doubted {
+			if changes, mute, err := s.dispel(ctx, since); len(changes) > 0 || mute || err != nil {
+				return changes, mute, err
+			}
+			continue
+		}
+		select {
+		case <-s.watch.ready:
+		case <-ctx.Done():
+			return nil, false, ctx.Err()
+		}
 	}
-	now, err := s.d.recentRevision(ctx, s.what(), s.watch.key, s.d.silence)
+}
+
+// dispel looks into a silence that is in doubt. It reports mute where that does not tell whether something was missed.
+func (s *source) dispel(ctx context.Context, since time.Time) (changes []*mvccpb.Event, mute bool, err error) {
+	now, err := s.d.recentRevision(ctx, s.what(), s.watch.key, since)
 	if err == nil {
 		err = s.watch.stands(now)
 	}
@@ -173,7 +184,7 @@ func (s *source) receive(ctx context.Context) (changes []*mvccpb.Event, mute boo
 	// etcd gives no sign of life over a stream of which one watch waits for a revision that is yet to come, as each does
 	// that began after the newest write to the whole store. None is needed where nothing was written.
 	pause, deadline := s.d.settings.Timeout/5, time.Now().Add(s.d.settings.Timeout)
-	for s.watch.newest < now {
+	for s.watch.newest.Load() < now {
 		left := time.Until(deadline)
 		if left <= 0 {
 			return nil, true, nil

@@ -273,8 +273,9 @@ func testForgottenChange(t *sourceTrial) {
 func testStoreBeganAgain(t *sourceTrial) {
 	t.put("user", "a")
 	t.wantNext("a")
-	t.source.(*source).watch.newest += 1000 // as it was before the store was restored
-	t.driver.silence = time.Millisecond
+	w := t.source.(*source).watch
+	w.newest.Add(1000) // as it was before the store was restored
+	w.stream.look(t.Context(), t.driver)
 	t.wantError(registry.ErrUnavailable)
 	t.wantNext("a")
 }
@@ -283,17 +284,16 @@ func testStoreBeganAgain(t *sourceTrial) {
 func testSilence(t *sourceTrial) {
 	t.put("user", "a")
 	t.wantNext("a")
-	t.driver.silence = 10 * time.Millisecond
 	before := t.source.(*source).watch
 	ctx, cancel := context.WithTimeout(context.Background(), 500*time.Millisecond)
 	defer cancel()
+	defer lookOften(ctx, t.driver, before.stream)()
 	if _, err := t.source.Next(ctx); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("got %v", err)
 	}
 	if before.stream.carrier.Context().Err() == nil {
 		t.Error("the watch that was given up still runs")
 	}
-	t.driver.silence = longSilence
 	t.wantNext("a")
 	t.put("user", "b")
 	t.wantNext("a", "b")

@@ -54,6 +54,8 @@ func (s *streams) begin(ctx context.Context, w *watch, create *pb.WatchCreateReq
 	s.mu.Unlock()
 	s.work.Go(st.send)
 	s.work.Go(st.receive)
+	every := w.d.silence
+	s.work.Go(func() { st.oversee(w.d, every) })
 	return nil
 }
 

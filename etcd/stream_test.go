@@ -4,10 +4,8 @@ import (
 	"context"
 	"fmt"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
@@ -80,17 +78,6 @@ func (t *streamTrial) holds(src *source, n int) {
 	t.Helper()
 	if set, err := src.Next(within(t, patience)); err != nil || len(set) != n {
 		t.Fatalf("%s: %d instances, %v, want %d", src.service, len(set), err, n)
-	}
-}
-
-// staysSilent looks into the silence of src many times, and for longer than a sign of life may take.
-func (t *streamTrial) staysSilent(src *source) {
-	t.Helper()
-	t.driver.silence = 50 * time.Millisecond
-	ctx, cancel := context.WithTimeout(context.Background(), 2*t.driver.settings.Timeout)
-	defer cancel()
-	if set, err := src.Next(ctx); err != context.DeadlineExceeded {
-		t.Errorf("%d instances, %v", len(set), err)
 	}
 }
 
@@ -169,68 +156,6 @@ func TestAWatchFailsAlone(tt *testing.T) {
 	if n := t.ended.Load(); n != 0 {
 		t.Errorf("%d streams have ended, with a watch on each", n)
 	}
-}
-
-// Where nothing is written, etcd gives no sign of life to a watch of what comes next, and nothing can have been missed.
-func TestSilenceWithoutAWrite(tt *testing.T) {
-	t := newStreamTrial(tt)
-	src := t.follow("silent", 0)
-	t.driver.settings.Timeout = 3 * time.Second
-	t.staysSilent(src)
-	t.wantBegun(1)
-}
-
-// Of many watches that are silent, few ask the store.
-func TestACrowdOfSilentWatches(tt *testing.T) {
-	t := newStreamTrial(tt)
-	var all []*source
-	for i := range 50 {
-		all = append(all, t.follow(fmt.Sprint("s", i), 0))
-	}
-	t.driver.silence = 2 * time.Second
-	before, began := t.reads.Load(), time.Now()
-	ctx, cancel := context.WithTimeout(context.Background(), 7*time.Second)
-	defer cancel()
-	var work sync.WaitGroup
-	for _, src := range all {
-		work.Go(func() {
-			if _, err := src.Next(ctx); err != context.DeadlineExceeded {
-				t.Errorf("%s: %v", src.service, err)
-			}
-		})
-	}
-	work.Wait()
-	// Each silence is looked into, and at the most once for each age of an answer.
-	if n, most := t.reads.Load()-before, 1+10*time.Since(began)/t.driver.silence; n < 3 || n > int64(most) {
-		t.Errorf("%d watches made %d reads in %v", len(all), n, time.Since(began))
-	}
-	t.wantBegun(1)
-}
-
-// A watch of what comes next keeps signs of life from all that share its stream.
-func TestSilenceBesideANewWatch(tt *testing.T) {
-	t := newStreamTrial(tt)
-	src := t.follow("silent", 0)
-	t.put("another", "a")
-	t.follow("another", 1)
-	t.driver.silence, t.driver.settings.Timeout = 50*time.Millisecond, 3*time.Second
-	t.holds(src, 0) // read anew, without an error
-	t.wantBegun(2)
-	t.staysSilent(src)
-	t.wantBegun(2)
-}
-
-// What one watch asks for, all others hear, and learn from.
-func TestASignOfLifeOfAStoreThatBeganAgain(tt *testing.T) {
-	t := newStreamTrial(tt)
-	asks, hears := t.follow("asks", 0), t.follow("hears", 0)
-	t.put("hears", "a")
-	t.holds(hears, 1)
-	hears.watch.newest += 1000 // as it was before the store was restored
-	asks.watch.stream.probe(0)
-	_, err := hears.Next(within(t, patience))
-	wantKind(t.T, err, registry.ErrUnavailable)
-	t.holds(hears, 1)
 }
 
 // etcd says in the order of the requests which number a watch has, and one may be closed before.

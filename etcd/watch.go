@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
+	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
@@ -20,7 +22,7 @@ type watch struct {
 	d         *driver
 	what, key string
 	start     int64
-	newest    int64 // all up to this revision was read, or has come; used by next and poll alone
+	newest    atomic.Int64 // all up to this revision was read, or has come; set by next and poll alone
 
 	stream *stream // whose mu guards what follows
 	// etcd numbers a watch when it has created it.
@@ -29,6 +31,9 @@ type watch struct {
 	closed  bool
 	answers []*pb.WatchResponse // that nobody has asked for yet
 	err     error               // what follows them
+	// A watch of which nobody makes sure that it is alive is not overseen.
+	overseen bool
+	doubt    time.Time // since when there is reason to think that it is not, and nothing has come
 
 	ready   chan struct{}   // holds a token when there is something new
 	changes []*mvccpb.Event // of a revision that has not come whole yet; used by next and poll alone
@@ -41,7 +46,8 @@ var errFarBehind = errors.New("there were more changes than anybody asked for")
 
 // watchFrom begins a watch of what happens from revision start on. ctx governs the beginning alone; close ends the watch.
 func (d *driver) watchFrom(ctx context.Context, what, key, end string, start int64) (*watch, error) {
-	w := &watch{d: d, what: what, key: key, start: start, newest: start - 1, ready: make(chan struct{}, 1)}
+	w := &watch{d: d, what: what, key: key, start: start, ready: make(chan struct{}, 1)}
+	w.newest.Store(start - 1)
 	create := &pb.WatchCreateRequest{Key: []byte(key), StartRevision: start, Fragment: true}
 	if end != "" {
 		create.RangeEnd = []byte(end)
@@ -78,7 +84,7 @@ func (w *watch) take(answer *pb.WatchResponse) {
 		w.fail(errFarBehind)
 		return
 	}
-	w.answers = append(w.answers, answer)
+	w.answers, w.doubt = append(w.answers, answer), time.Time{}
 	w.tell()
 }
 
@@ -143,7 +149,7 @@ func (w *watch) poll(ctx context.Context) ([]*mvccpb.Event, bool, error) {
 // revision than what is known may also come from a member that is behind the others for a moment, so the store is asked.
 func (w *watch) reaches(ctx context.Context, answer *pb.WatchResponse) error {
 	revision := answer.Header.GetRevision()
-	if revision < w.newest {
+	if revision < w.newest.Load() {
 		now, err := w.d.revision(ctx, w.what, w.key)
 		if err != nil {
 			return err
@@ -153,17 +159,17 @@ func (w *watch) reaches(ctx context.Context, answer *pb.WatchResponse) error {
 	switch n := len(answer.Events); {
 	case answer.Fragment:
 	case n > 0: // there may be others up to the revision of the header, which are on their way
-		w.newest = max(w.newest, answer.Events[n-1].Kv.ModRevision)
+		w.newest.Store(max(w.newest.Load(), answer.Events[n-1].Kv.ModRevision))
 	case !answer.Created:
-		w.newest = revision
+		w.newest.Store(revision)
 	}
 	return nil
 }
 
 // stands returns an error where the store, which is at revision now, is not the one that it was.
 func (w *watch) stands(now int64) error {
-	if now < w.newest {
-		return w.d.unavailable(w.what, fmt.Sprintf("the store began again: its revision fell from %d to %d", w.newest, now))
+	if newest := w.newest.Load(); now < newest {
+		return w.d.unavailable(w.what, fmt.Sprintf("the store began again: its revision fell from %d to %d", newest, now))
 	}
 	return nil
 }
