@@ -80,7 +80,7 @@ func (b *bench) crowdOnce(c contender.Contender, of string, watchers int, servic
 		time.Sleep(50 * time.Millisecond)
 	}
 	figure("watchers without a set", "", float64(watchers-now.First))
-	time.Sleep(b.Idle / 3) // what follows the first set, such as a watch from there on, is no idling
+	time.Sleep(b.Idle / 5) // what follows the first set, such as a watch from there on, is no idling
 	traffic := p.proxy.counts()
 	if now, err = p.ask(ask{Do: "usage"}); err != nil {
 		return err

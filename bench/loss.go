@@ -56,17 +56,19 @@ func (b *bench) lossOnce(backend, service string, run func(*bench, string, strin
 			p.stop()
 		}
 	}()
-	for _, c := range b.contenders(backend) {
-		p, err := start(c, b.stores[backend].address())
-		if err != nil {
-			return err
-		}
-		all = append(all, p)
-		if err := p.follow(service, lossSize, false); err != nil {
-			return err
-		}
-		if _, err := p.ask(ask{Do: "mark"}); err != nil {
-			return err
+	for range b.Witnesses { // where in its pause each is when the registry is back is luck
+		for _, c := range b.contenders(backend) {
+			p, err := start(c, b.stores[backend].address())
+			if err != nil {
+				return err
+			}
+			all = append(all, p)
+			if err := p.follow(service, lossSize, false); err != nil {
+				return err
+			}
+			if _, err := p.ask(ask{Do: "mark"}); err != nil {
+				return err
+			}
 		}
 	}
 	return run(b, backend, service, all)
