@@ -7,7 +7,14 @@ import (
 	"github.com/rollcall-go/rollcall/bench/contender"
 )
 
-// crowd opens many watches in one process, and measures what they cost while nothing happens.
+// crowd is many watches in one process.
+type crowd struct {
+	of       string // what they watch, for the report
+	watchers int
+	service  func(i int) string
+}
+
+// crowd measures what crowds cost while nothing happens.
 func (b *bench) crowd() error {
 	name := func(i int) string { return fmt.Sprintf("crowd-%d", i) }
 	for _, backend := range b.backends {
@@ -23,18 +30,11 @@ func (b *bench) crowd() error {
 				return err
 			}
 		}
-		for _, part := range []struct {
-			of       string
-			watchers int
-			service  func(i int) string
-		}{
+		for _, cr := range []crowd{
 			{fmt.Sprintf("%d of one service", b.SameService), b.SameService, func(int) string { return name(0) }},
 			{fmt.Sprintf("%d of one each", b.Services), b.Services, func(i int) string { return name(i + 1) }},
 		} {
-			err := b.eachInTurn("crowd of "+part.of, backend, func(_ int, c contender.Contender) error {
-				return b.crowdOnce(c, part.of, part.watchers, part.service)
-			})
-			if err != nil {
+			if err := b.crowdOf(backend, cr); err != nil {
 				return err
 			}
 		}
@@ -43,62 +43,118 @@ func (b *bench) crowd() error {
 	return nil
 }
 
-func (b *bench) crowdOnce(c contender.Contender, of string, watchers int, service func(int) string) error {
+// crowdOf lets the contenders idle: on Consul one after another, for some are busy with it; on etcd all at once, where each takes
+// a fraction of a millisecond a second, of which one sample says nothing.
+func (b *bench) crowdOf(backend string, cr crowd) error {
+	if backend == "consul" {
+		return b.eachInTurn("crowd of "+cr.of, backend, func(_ int, c contender.Contender) error {
+			return b.crowdOnce(backend, cr, []contender.Contender{c})
+		})
+	}
+	for round := range b.Rounds {
+		b.say("crowd of %s, %s, round %d of %d: all", cr.of, backend, round+1, b.Rounds)
+		var list []contender.Contender
+		for range b.Idlers {
+			list = append(list, b.contenders(backend)...)
+		}
+		if err := b.crowdOnce(backend, cr, list); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// idler is a process with a crowd.
+type idler struct {
+	*process
+	empty, from answer // before there was a watch, and before it idled
+	began       time.Time
+	traffic     counts
+	refused     bool // to open that many
+}
+
+// crowdOnce runs a process for each of list, all of which idle at the same time.
+func (b *bench) crowdOnce(backend string, cr crowd, list []contender.Contender) error {
 	// A Consul agent keeps a connection whose client has died until the read on it has waited enough, which may be minutes. The
 	// next one would meet the limit of connections by what the one before has left.
-	b.stores[c.Backend].restart(true)
-	p, err := start(c, b.stores[c.Backend].address())
-	if err != nil {
-		return err
+	b.stores[backend].restart(true)
+	var all []*idler
+	defer func() {
+		for _, p := range all {
+			p.stop()
+		}
+	}()
+	for _, c := range list {
+		p, err := start(c, b.stores[backend].address())
+		if err != nil {
+			return err
+		}
+		i := &idler{process: p}
+		all = append(all, i)
+		if err := b.gather(cr, i); err != nil {
+			return err
+		}
 	}
-	defer p.stop()
-	k := key{"crowd", c.Backend, of, "", c.Name}
-	figure := func(name, unit string, value float64) {
-		k.figure = name
-		b.report.add(k, unit, value)
+	time.Sleep(b.Idle / 5) // what follows the first set, such as a watch from there on, is no idling
+	for _, i := range all {
+		i.traffic, i.began = i.proxy.counts(), time.Now()
+		var err error
+		if i.from, err = i.ask(ask{Do: "usage"}); err != nil {
+			return err
+		}
 	}
-	bare, err := p.ask(ask{Do: "usage"})
-	if err != nil {
+	time.Sleep(b.Idle)
+	for _, i := range all {
+		if err := b.reportCrowd(cr, i); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// gather opens the watches, and waits for their first sets.
+func (b *bench) gather(cr crowd, i *idler) (err error) {
+	if i.empty, err = i.ask(ask{Do: "usage"}); err != nil {
 		return err
 	}
 	began := time.Now()
-	for i := range watchers {
-		if _, err := p.ask(ask{Do: "watch", Service: service(i)}); err != nil {
-			k.figure = "watchers without a set"
-			b.report.text(k, "cannot open them")
+	for n := range cr.watchers {
+		if _, err := i.ask(ask{Do: "watch", Service: cr.service(n)}); err != nil {
+			i.refused = true
 			return nil
 		}
 	}
-	var now answer
 	for {
-		if now, err = p.ask(ask{Do: "usage"}); err != nil {
+		now, err := i.ask(ask{Do: "usage"})
+		if err != nil || now.First >= cr.watchers || time.Since(began) > b.Patience/3 {
 			return err
-		}
-		if now.First >= watchers || time.Since(began) > b.Patience/3 {
-			break
 		}
 		time.Sleep(50 * time.Millisecond)
 	}
-	figure("watchers without a set", "", float64(watchers-now.First))
-	time.Sleep(b.Idle / 5) // what follows the first set, such as a watch from there on, is no idling
-	traffic := p.proxy.counts()
-	if now, err = p.ask(ask{Do: "usage"}); err != nil {
-		return err
+}
+
+func (b *bench) reportCrowd(cr crowd, i *idler) error {
+	if i.refused {
+		b.report.text(key{"crowd", i.Backend, cr.of, "watchers without a set", i.Name}, "cannot open them")
+		return nil
 	}
-	time.Sleep(b.Idle)
-	then, err := p.ask(ask{Do: "usage"})
+	idle, lasted := i.proxy.counts().since(i.traffic), time.Since(i.began).Seconds()
+	then, err := i.ask(ask{Do: "usage"})
 	if err != nil {
 		return err
 	}
-	idle := p.proxy.counts().since(traffic)
+	figure := func(name, unit string, value float64) {
+		b.report.add(key{"crowd", i.Backend, cr.of, name, i.Name}, unit, value)
+	}
+	figure("watchers without a set", "", float64(cr.watchers-then.First))
 	figure("open connections", "", float64(idle.open))
 	// Who serves fewer watchers has no smaller figure for it.
 	if then.First > 0 {
-		figure("goroutines a watcher", "", float64(then.Goros-bare.Goros)/float64(then.First))
-		figure("heap a watcher", "kB", (float64(then.Heap)-float64(bare.Heap))/1e3/float64(then.First))
+		figure("goroutines a watcher", "", float64(then.Goros-i.empty.Goros)/float64(then.First))
+		figure("heap a watcher", "kB", (float64(then.Heap)-float64(i.empty.Heap))/1e3/float64(then.First))
 	}
 	figure("resident memory", "MB", float64(then.RSS)/1e6)
-	figure("requests a second when idle", "", float64(idle.requests)/b.Idle.Seconds())
-	figure("CPU when idle", "ms a second", milliseconds(then.CPU-now.From)/b.Idle.Seconds())
+	figure("requests a second when idle", "", float64(idle.requests)/lasted)
+	figure("CPU when idle", "ms a second", milliseconds(then.CPU-i.from.From)/lasted)
 	return nil
 }
