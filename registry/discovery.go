@@ -36,7 +36,7 @@ func (r *Registry) lookup(ctx context.Context, q Query) ([]*Instance, error) {
 		return r.fromDisk(q, r.classify(ctx, err))
 	}
 	set, _ := merge(nil, raw, q)
-	return set, nil
+	return slices.Clone(set), nil // the caller may change it, and what a Source returned must not change
 }
 
 // first returns what the feed knows of q, and waits for it where that is nothing yet.

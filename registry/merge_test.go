@@ -65,6 +65,21 @@ func TestMergeIsExact(t *testing.T) {
 	}
 }
 
+// What a driver made of its last set and one change is not copied.
+func TestMergeTakesWhatIsTheAnswer(t *testing.T) {
+	q := Query{Service: "s", AnyStatus: true}
+	in := func(id string) *Instance { return &Instance{ID: id, Service: "s", Address: "h:1"} }
+	a, b, c, d := in("a"), in("b"), in("c"), in("d")
+	for name, raw := range map[string][]*Instance{"as before": {a, b, c}, "one more": {a, b, c, d}, "one less": {a, c}, "another": {a, in("b2"), c}} {
+		if set, _ := merge([]*Instance{a, b, c}, raw, q); &set[0] != &raw[0] || len(set) != len(raw) {
+			t.Errorf("%s: it made a set of its own: %v", name, texts(set))
+		}
+	}
+	if set, _ := merge(nil, nil, q); set == nil {
+		t.Error("a set that is known to be empty is none")
+	}
+}
+
 func texts(set []*Instance) (out []string) {
 	for _, in := range set {
 		out = append(out, fmt.Sprintf("%s@%s/%s/%v", in.ID, in.Address, in.Version, in.Status))
