@@ -180,11 +180,11 @@ func (b *bench) changes(c contender.Contender, n int) int {
 // two changes of one service are at least twice as far apart as Rollcall's sets of n are in a storm, and for who asks now and then a
 // part of that time more, or each change would come just after it has asked.
 func (b *bench) pause(c contender.Contender, n, group int) time.Duration {
-	spacing := max(registry.DefaultSpacing, time.Duration(n)*registry.DefaultSpacingPerInstance)
+	spacing, perInstance := registry.DefaultSpacing, registry.DefaultSpacingPerInstance
 	if c.Backend == "etcd" {
-		spacing /= registry.PushedSpacing
+		spacing, perInstance = spacing/registry.PushedSpacing, perInstance/registry.PushedSpacingPerInstance
 	}
-	return max(b.Quiet, 2*spacing/time.Duration(group)) + rand.N(c.Asks+1)
+	return max(b.Quiet, 2*max(spacing, time.Duration(n)*perInstance)/time.Duration(group)) + rand.N(c.Asks+1)
 }
 
 func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
