@@ -43,6 +43,14 @@ func (b *bench) crowd() error {
 	return nil
 }
 
+// idles is how long: on etcd for each check of a minute to fall into it.
+func (b *bench) idles(backend string) time.Duration {
+	if backend == "etcd" {
+		return 2 * b.Idle
+	}
+	return b.Idle
+}
+
 // crowdOf lets the contenders idle: on Consul one after another, for some are busy with it; on etcd all at once, where each takes
 // a fraction of a millisecond a second, of which one sample says nothing.
 func (b *bench) crowdOf(backend string, cr crowd) error {
@@ -103,7 +111,7 @@ func (b *bench) crowdOnce(backend string, cr crowd, list []contender.Contender) 
 			return err
 		}
 	}
-	time.Sleep(b.Idle)
+	time.Sleep(b.idles(backend))
 	for _, i := range all {
 		if err := b.reportCrowd(cr, i); err != nil {
 			return err

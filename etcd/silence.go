@@ -6,8 +6,8 @@ import (
 )
 
 // longSilence is how often the driver makes sure that the watches of a stream are alive, and that the store is still the one
-// that it was. It is just before a probe of the connection would be due that idles, which then is not: so it costs nothing.
-const longSilence = 3*DefaultKeepAliveTime - time.Second
+// that it was. It is just before a probe of the connection would be due that idles, and in place of it.
+const longSilence = 6*DefaultKeepAliveTime - time.Second
 
 // oversee looks after the watches of st. A watch can be silent because nothing happens, because the stream hangs, and because
 // it waits for a revision that a store which was restored from a backup has yet to come to. One look is for all of them: a
