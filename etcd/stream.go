@@ -54,8 +54,8 @@ func (s *streams) begin(ctx context.Context, w *watch, create *pb.WatchCreateReq
 	s.mu.Unlock()
 	s.work.Go(st.send)
 	s.work.Go(st.receive)
-	every := w.d.silence
-	s.work.Go(func() { st.oversee(w.d, every) })
+	d, every := w.d, w.d.silence // not w, which may end long before the stream
+	s.work.Go(func() { st.oversee(d, every) })
 	return nil
 }
 
