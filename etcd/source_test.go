@@ -25,6 +25,7 @@ func TestSourceOnAnEtcd(t *testing.T) {
 		"what changes nothing":          testWhatChangesNothing,
 		"one transaction is one set":    testOneTransactionIsOneSet,
 		"large events":                  testLargeEvents,
+		"a list larger than the window": testListLargerThanTheWindow,
 		"compaction":                    testCompaction,
 		"the store began again":         testStoreBeganAgain,
 		"silence":                       testSilence,
@@ -230,6 +231,18 @@ func testLargeEvents(t *sourceTrial) {
 		}
 	}
 	t.wantNext("0", "1", "2", "3", "4")
+}
+
+func testListLargerThanTheWindow(t *sourceTrial) {
+	const each = 1 << 20
+	var want []string
+	for i := range 2*window/each + 1 {
+		want = append(want, fmt.Sprint("i", i+100))
+		t.putValue("user", want[i], fmt.Sprintf(`{"service":"user","address":"10.0.0.1:80","version":"%0*d"}`, each, i))
+	}
+	t.wantNext(want...)
+	t.put("user", "j")
+	t.wantNext(append(want, "j")...)
 }
 
 func testCompaction(t *sourceTrial) {
