@@ -43,11 +43,10 @@ func (b *bench) crowd() error {
 	return nil
 }
 
-// idles is how long: on etcd for each periodic check to fall into it once, down to Rollcall's look at the store each 109 s, and
-// not the collection that Go's runtime makes when there was none for 120 s.
+// idles is how long: on etcd for each periodic check to fall into it once, down to Rollcall's look at the store each 299 s.
 func (b *bench) idles(backend string) time.Duration {
 	if backend == "etcd" {
-		return 11 * b.Idle / 3
+		return 10 * b.Idle
 	}
 	return b.Idle
 }

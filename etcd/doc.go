@@ -88,7 +88,7 @@
 // of one value. All watches share a stream, and none is ever resumed: after each break, and after a compaction that it was too
 // slow for, the set is read again. For etcd's own way, to resume at the next revision, is blind where the store was wiped or
 // restored meanwhile. A member that has no leader ends its watches, and is avoided for half a minute, as is one that does not
-// answer. A connection that is silent is probed. Every 109 s the store is asked for its revision, once for all watches:
+// answer. A connection that is silent is probed. Every five minutes the store is asked for its revision, once for all watches:
 // one that has fallen means that it began again, and a watch that has not come as far is asked for a sign of life. A store that
 // has lost its data is empty until every instance has announced itself again: [registry.Options].EmptyHold says how long that is
 // not believed.

@@ -7,9 +7,9 @@ import (
 
 // longSilence is how often the driver makes sure that the watches of a stream are alive, and that the store is still the one
 // that it was. It is just before a probe of the connection would be due that idles, and in place of it. What it is there for is
-// rare, since a member that is gone, hangs or has no leader is found out within seconds by other means, and what it costs is
-// paid by every process of a fleet.
-const longSilence = 11*DefaultKeepAliveTime - time.Second
+// rare, since a member that is gone, hangs or has no leader is found out within seconds by other means; and it costs the cluster
+// a round among its members, and an idle process as much CPU as two or three probes.
+const longSilence = 30*DefaultKeepAliveTime - time.Second
 
 // oversee looks after the watches of st. A watch can be silent because nothing happens, because the stream hangs, and because
 // it waits for a revision that a store which was restored from a backup has yet to come to. One look is for all of them: a
