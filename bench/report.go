@@ -8,6 +8,7 @@ import (
 	"math"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/rollcall-go/rollcall/bench/contender"
 )
@@ -26,9 +27,12 @@ type measured struct {
 // report holds the figures in the order in which they came up.
 type report struct {
 	Head []string
-	all  []*measured
+
+	mu  sync.Mutex // what all go through at once is reported at once
+	all []*measured
 }
 
+// of is called with mu held.
 func (r *report) of(k key) *measured {
 	for _, m := range r.all {
 		if m.key == k {
@@ -41,12 +45,16 @@ func (r *report) of(k key) *measured {
 }
 
 func (r *report) add(k key, unit string, v float64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	m := r.of(k)
 	m.unit = unit
 	m.samples = append(m.samples, v)
 }
 
 func (r *report) text(k key, text string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	m := r.of(k)
 	m.texts = append(m.texts, text)
 }

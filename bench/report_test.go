@@ -3,10 +3,12 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 )
 
@@ -50,6 +52,25 @@ func TestReport(t *testing.T) {
 		}
 		if text, err := os.ReadFile(file); err != nil || len(text) < 1000 {
 			t.Errorf("%s: %d bytes, %v", file, len(text), err)
+		}
+	}
+}
+
+// TestReportAtOnce is of a loss, which all the processes report when they are over it.
+func TestReportAtOnce(t *testing.T) {
+	r := &report{}
+	var waiting sync.WaitGroup
+	for i := range 100 {
+		waiting.Go(func() {
+			k := key{"loss", "etcd", "restarted wiped", "correct again after", fmt.Sprint(i % 2)}
+			r.add(k, "s", 1)
+			r.text(k, "never")
+		})
+	}
+	waiting.Wait()
+	for _, m := range r.all {
+		if len(r.all) != 2 || len(m.samples) != 50 || len(m.texts) != 50 {
+			t.Errorf("%d figures, %d samples and %d texts of %s", len(r.all), len(m.samples), len(m.texts), m.contender)
 		}
 	}
 }
