@@ -68,9 +68,12 @@ func TestReportAtOnce(t *testing.T) {
 		})
 	}
 	waiting.Wait()
+	if len(r.all) != 2 {
+		t.Errorf("%d figures", len(r.all))
+	}
 	for _, m := range r.all {
-		if len(r.all) != 2 || len(m.samples) != 50 || len(m.texts) != 50 {
-			t.Errorf("%d figures, %d samples and %d texts of %s", len(r.all), len(m.samples), len(m.texts), m.contender)
+		if len(m.samples) != 50 || len(m.texts) != 50 {
+			t.Errorf("%d samples and %d texts of %s", len(m.samples), len(m.texts), m.contender)
 		}
 	}
 }
