@@ -38,7 +38,9 @@ func (b *bench) crowd() error {
 				return err
 			}
 		}
-		b.stores[backend].restart(false)
+		if err := b.stores[backend].restart(false); err != nil {
+			return err
+		}
 	}
 	return nil
 }
@@ -85,7 +87,9 @@ type idler struct {
 func (b *bench) crowdOnce(backend string, cr crowd, list []contender.Contender) error {
 	// A Consul agent keeps a connection whose client has died until the read on it has waited enough, which may be minutes. The
 	// next one would meet the limit of connections by what the one before has left.
-	b.stores[backend].restart(true)
+	if err := b.stores[backend].restart(true); err != nil {
+		return err
+	}
 	var all []*idler
 	defer func() {
 		for _, p := range all {

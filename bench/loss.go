@@ -1,8 +1,10 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net"
 	"sync"
 	"time"
 
@@ -86,16 +88,20 @@ func (b *bench) outage(backend, service string, all []*process) error {
 		moved := p.proxy.counts().since(before[i])
 		b.report.add(key{"loss", backend, name, "attempts a second meanwhile", p.Name}, "", float64(moved.connections+moved.requests)/lasts.Seconds())
 	}
-	b.stores[backend].restart(true)
-	return b.recovered(backend, name, all, lossSize+1, instance(service, lossSize), instance(service, lossSize))
+	last := instance(service, lossSize)
+	return b.recovered(name, all, lossSize+1, last, func() (time.Time, error) {
+		return b.restart(backend, true, last)
+	})
 }
 
 // wiped restarts the registry without its data. Every instance announces itself again at once, but for one, in whose place there
 // is a new one.
 func (b *bench) wiped(backend, service string, all []*process) error {
-	b.stores[backend].restart(false)
-	back := append(population(service, lossSize)[1:], instance(service, lossSize))
-	return b.recovered(backend, "restarted wiped", all, lossSize, instance(service, lossSize), back...)
+	b.stores[backend].kill()
+	last := instance(service, lossSize)
+	return b.recovered("restarted wiped", all, lossSize, last, func() (time.Time, error) {
+		return b.restart(backend, false, append(population(service, lossSize)[1:], last)...)
+	})
 }
 
 // compacted cuts the contenders off, and changes something of which no history is left when they are let in again.
@@ -103,53 +109,68 @@ func (b *bench) compacted(backend, service string, all []*process) error {
 	for _, p := range all {
 		p.proxy.sever()
 	}
-	in := instance(service, lossSize)
-	for _, f := range forms(backend) {
-		if err := b.stores[backend].put(f, in); err != nil {
-			return err
-		}
+	last := instance(service, lossSize)
+	if err := b.populate(backend, []contender.Instance{last}); err != nil {
+		return err
 	}
 	if err := b.stores[backend].(*etcdStore).compact(); err != nil {
 		return err
 	}
-	return b.recoveredAfter(backend, "cut off, and compacted", all, lossSize+1, in, func() error {
+	return b.recovered("cut off, and compacted", all, lossSize+1, last, func() (time.Time, error) {
+		back := time.Now()
 		for _, p := range all {
 			p.proxy.mend()
 		}
-		return nil
+		return back, nil
 	})
 }
 
-// recovered announces the instances in every form, and measures when the contenders hold n, with has among them.
-func (b *bench) recovered(backend, name string, all []*process, n int, has contender.Instance, announce ...contender.Instance) error {
-	return b.recoveredAfter(backend, name, all, n, has, func() error { return b.populate(backend, announce) })
+// restart starts a registry again that was killed, and announces the instances as soon as it is ready. It returns when the registry
+// first took a connection, which is before: nobody can know any sooner that it is back.
+func (b *bench) restart(backend string, keepData bool, announce ...contender.Instance) (back time.Time, err error) {
+	var watching sync.WaitGroup
+	watching.Go(func() {
+		for {
+			if c, err := net.Dial("tcp", b.stores[backend].address()); err == nil {
+				back = time.Now()
+				c.Close()
+				return
+			}
+			time.Sleep(2 * time.Millisecond)
+		}
+	})
+	err = b.stores[backend].restart(keepData)
+	watching.Wait()
+	if err == nil {
+		err = b.populate(backend, announce)
+	}
+	b.say("announced %v after the registry took connections", time.Since(back).Round(time.Millisecond))
+	return back, err
 }
 
-func (b *bench) recoveredAfter(backend, name string, all []*process, n int, has contender.Instance, change func() error) error {
+// recovered calls comeBack, which returns since when the registry is back, and measures how long after that each of the contenders
+// holds n instances, with has among them.
+func (b *bench) recovered(name string, all []*process, n int, has contender.Instance, comeBack func() (time.Time, error)) error {
 	for _, p := range all {
 		if _, err := p.ask(ask{Do: "expect", Has: has.Address, Len: n}); err != nil {
 			return err
 		}
 	}
-	if err := change(); err != nil {
+	back, err := comeBack()
+	if err != nil {
 		return err
 	}
-	end := time.Now().Round(0)
+	back = back.Round(0) // the monotonic clocks of two processes differ
 	errs := make([]error, len(all))
 	var waiting sync.WaitGroup
 	for i, p := range all {
-		waiting.Go(func() { errs[i] = b.reportLoss(backend, name, p, end) })
+		waiting.Go(func() { errs[i] = b.reportLoss(name, p, back) })
 	}
 	waiting.Wait()
-	for _, err := range errs {
-		if err != nil {
-			return err
-		}
-	}
-	return nil
+	return errors.Join(errs...)
 }
 
-func (b *bench) reportLoss(backend, name string, p *process, end time.Time) error {
+func (b *bench) reportLoss(name string, p *process, back time.Time) error {
 	a, err := p.ask(ask{Do: "await", Limit: b.Patience})
 	if err != nil {
 		return err
@@ -158,12 +179,12 @@ func (b *bench) reportLoss(backend, name string, p *process, end time.Time) erro
 	if err != nil {
 		return err
 	}
-	if k := (key{"loss", backend, name, "correct again after", p.Name}); a.Never {
+	if k := (key{"loss", p.Backend, name, "correct again after", p.Name}); a.Never {
 		b.report.text(k, "never")
 	} else {
-		b.report.add(k, "s", max(a.At.Sub(end), 0).Seconds())
+		b.report.add(k, "s", a.At.Sub(back).Seconds())
 	}
-	b.report.add(key{"loss", backend, name, "sets wrongly empty", p.Name}, "", float64(u.Empty))
+	b.report.add(key{"loss", p.Backend, name, "sets wrongly empty", p.Name}, "", float64(u.Empty))
 	return nil
 }
 

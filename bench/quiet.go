@@ -37,7 +37,9 @@ func (b *bench) quiet() error {
 					b.report.text(key{"quiet", backend, fmt.Sprintf("%d instances", n), toPicker, c.Name}, "hands gRPC 32 at the most")
 				}
 			}
-			b.stores[backend].restart(false) // what stays registered makes every further write to a Consul agent dearer
+			if err := b.stores[backend].restart(false); err != nil { // what stays registered makes every further write to a Consul agent dearer
+				return err
+			}
 		}
 	}
 	return nil

@@ -22,7 +22,7 @@ type store interface {
 	remove(contender.Form, ...contender.Instance) error
 	kill()
 	// restart blocks until the registry is ready, with its data or without.
-	restart(keepData bool)
+	restart(keepData bool) error
 }
 
 func openStore(tb *bed, backend string) (store, error) {
@@ -45,7 +45,11 @@ type consulStore struct {
 
 func (s *consulStore) address() string { return s.server.Addr() }
 func (s *consulStore) kill()           { s.server.Kill() }
-func (s *consulStore) restart(k bool)  { s.server.Restart(k) }
+
+func (s *consulStore) restart(k bool) error {
+	s.server.Restart(k)
+	return nil
+}
 
 // put registers as services do: with the agent, with a check that passes.
 func (s *consulStore) put(_ contender.Form, list ...contender.Instance) error {
@@ -120,7 +124,13 @@ func (s *etcdStore) connect() (err error) {
 
 func (s *etcdStore) address() string { return s.server.Addr() }
 func (s *etcdStore) kill()           { s.server.Kill() }
-func (s *etcdStore) restart(k bool)  { s.server.Restart(k) }
+
+// restart connects anew: a client that has failed for a while pauses, and would announce late what others wait for.
+func (s *etcdStore) restart(k bool) error {
+	s.client.Close()
+	s.server.Restart(k)
+	return s.connect()
+}
 
 // put writes keys without a lease: keeping them is not what is measured.
 func (s *etcdStore) put(f contender.Form, list ...contender.Instance) error {
