@@ -24,6 +24,8 @@ type agent struct {
 	end      func() // of the transport
 	crowd    *crowd // of the calls to it
 
+	elections elections // that it has been asked about
+
 	calls map[*call]struct{} // in flight; guarded by agents.mu
 	rest  context.CancelFunc // ends the probing of this agent; nil while no call is in flight
 }
@@ -108,7 +110,7 @@ func (e *callError) isAgents(elsewhere bool) bool {
 	case 0, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
 		return e.kind == registry.ErrUnavailable && !(elsewhere && e.late)
 	case http.StatusInternalServerError:
-		return !elsewhere && (strings.Contains(e.text, "No known Consul servers") || strings.Contains(e.text, "No cluster leader") ||
+		return !elsewhere && (strings.Contains(e.text, "No known Consul servers") || lacksLeader(e) ||
 			strings.Contains(e.text, "rpc error getting client"))
 	}
 	return false

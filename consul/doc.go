@@ -156,6 +156,13 @@
 // With n announcements the agent takes 3n/TTL heartbeats a second, and writes each to its disk: a process that announces
 // hundreds of instances wants a TTL of a minute or more.
 //
+// # Elections
+//
+// A server without a leader keeps a read, and looks again after waits that double, 3.5 s at the most: who reads early in an
+// election is answered seconds after it. So after a read that got no answer, or that there is no leader, the next one comes when
+// GET /v1/status/leader names one. It is asked some four times a second, by one watch for all of its agent, and after Timeout that
+// counts as a failure. A read with Stale does not wait for a leader.
+//
 // # What is believed
 //
 // A watch is one blocking query. Its answers are taken with caution, as Consul answers 200 and an empty list in many

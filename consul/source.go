@@ -26,6 +26,7 @@ type source struct {
 	brief     bool      // the last read waited, but was not given the whole of Config.Wait to do so
 	confirmed time.Time // when the set was last known to be no stream's memory
 	hides     bool      // the last answer would not say that the ACLs have cut it
+	lost      bool      // the last read had no answer, or that there is no leader
 }
 
 // Next implements [registry.Source].
@@ -53,6 +54,11 @@ func (s *source) Close() error { return nil }
 
 func (s *source) next(ctx context.Context) ([]*registry.Instance, error) {
 	if s.index == 0 {
+		if s.lost && !s.d.settings.Stale { // a read that may be stale waits for no leader
+			if err := s.d.elected(ctx, s.what()); err != nil {
+				return nil, err
+			}
+		}
 		return s.fresh(ctx)
 	}
 	before := s.index
@@ -165,6 +171,7 @@ func (s *source) read(ctx context.Context, index uint64, stale bool) ([]*registr
 	at.leave(got.status, got.version)
 	// Whoever answers at once what is known already has not waited, and is not to be asked the same again.
 	s.brief = at.brief && time.Since(began) >= wait
+	s.lost = err != nil && (got.status == 0 || lacksLeader(err))
 	if err != nil {
 		s.last.spare = reusable(got.body)
 		return nil, 0, err
