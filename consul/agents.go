@@ -108,7 +108,7 @@ func (p *agents) judge(a *agent, err error, elsewhere bool) {
 func (e *callError) isAgents(elsewhere bool) bool {
 	switch e.code {
 	case 0, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
-		return e.kind == registry.ErrUnavailable && !(elsewhere && e.late)
+		return e.kind == registry.ErrUnavailable && !(elsewhere && (e.late || lacksLeader(e)))
 	case http.StatusInternalServerError:
 		return !elsewhere && (strings.Contains(e.text, "No known Consul servers") || lacksLeader(e) ||
 			strings.Contains(e.text, "rpc error getting client"))

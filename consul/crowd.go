@@ -20,8 +20,8 @@ const (
 	writes     = 8 // of entries of the agent, and what is read for them
 	heartbeats = 16
 
-	// With a probe, which is no errand of anybody.
-	crowdMost = quickReads + longReads + shortReads + longGuards + guards + writes + heartbeats + 1
+	// With a probe, and who asks for the leader: nobody's errands.
+	crowdMost = quickReads + longReads + shortReads + longGuards + guards + writes + heartbeats + 2
 )
 
 // crowdWait is how long a read waits that others queue behind. With n watches a change is seen after about

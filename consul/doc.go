@@ -158,10 +158,15 @@
 //
 // # Elections
 //
-// A server without a leader keeps a read, and looks again after waits that double, 3.5 s at the most: who reads early in an
-// election is answered seconds after it. So after a read that got no answer, or that there is no leader, the next one comes when
-// GET /v1/status/leader names one. It is asked some four times a second, by one watch for all of its agent, and after Timeout that
-// counts as a failure. A read with Stale does not wait for a leader.
+// A server without a leader keeps a read, and looks again after waits that double, up to 7 s: who reads early in an election is
+// answered seconds after it. So once a read has failed for want of an agent, of its servers or of a leader, the next one comes when
+// GET /v1/status/leader names one. Of all watches of an agent one asks for that, some four times a second in the first 5 s, and
+// then about once; after Timeout there being none counts as a failure. Where that cannot be asked, the read comes at once, and
+// at each fourth attempt whatever is said.
+//
+// A server that starts again replays its log while it answers already, with more of what there was each time. So that read is a
+// consistent one, which comes after the replay. None of this holds for reads with Stale, which are answered without a leader, and
+// may show a part.
 //
 // # What is believed
 //

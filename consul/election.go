@@ -4,19 +4,33 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"net/http"
 	"net/url"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
+
+	"github.com/hashicorp/consul/api"
 )
 
-// A server without a leader keeps a read, and looks again after waits that double: up to 0.4 s at first, 3.5 s in the end
-// (ForwardRPC and getWaitTime in Consul's agent/consul/rpc.go). Who reads early in an election hears of its end seconds late, and
-// holds a connection meanwhile. So after a read that failed, the leader is asked for first, by one of all that wait for it at an
-// agent; any server answers that at once.
+// A server without a leader keeps a read, and looks again after waits that double: up to 0.4 s at first, 7 s in the end (ForwardRPC
+// and getWaitTime in Consul's agent/consul/rpc.go). Who reads early in an election hears of its end seconds late, and holds a
+// connection meanwhile. So after a read that failed, the leader is asked for first, by one of all that wait for it at an agent; a
+// server answers that from memory.
 const (
-	electionLeast = 150 * time.Millisecond
-	electionMost  = 300 * time.Millisecond
+	electionPause = 300 * time.Millisecond // at the most, and half of it at the least
+	// electionUsual is how long an election takes at the most that is none of a cluster which has lost its majority, and
+	// electionLongPause what there is from then on in place of electionPause.
+	electionUsual     = 5 * time.Second
+	electionLongPause = 1500 * time.Millisecond
+	// electionLimit is for each time that the leader is asked for.
+	electionLimit = 3 * time.Second
+	// electionNews is how long an election counts as over without being asked about.
+	electionNews = time.Second
+	// electionTries is how many attempts in a row may fail by what is found out here: a read has the last word, since there may
+	// be something before Consul that does not know of leaders.
+	electionTries = 3
 )
 
 const errLeaderless = ours("No cluster leader") // as Consul says it
@@ -41,9 +55,10 @@ func (e *elections) in(datacenter string) *election {
 
 // election is what is known of one.
 type election struct {
-	turn chan struct{} // holds a token while somebody asks; guards what is below
-	at   time.Time     // of the last outcome
-	err  error         // which it is
+	lacking atomic.Bool   // there was no leader when somebody asked last
+	turn    chan struct{} // holds a token while somebody asks; guards what is below
+	at      time.Time     // of the last outcome
+	err     error         // which it is
 }
 
 // lacksLeader reports whether err says that the servers have no leader, in Consul's words or in ours.
@@ -51,19 +66,19 @@ func lacksLeader(err error) bool { return strings.Contains(err.Error(), string(e
 
 // elected blocks until there is a leader. Where it cannot be found out whether there is one, it returns nil: a read says more.
 func (d *driver) elected(ctx context.Context, what string) error {
+	e := d.agent.elections.in(d.settings.Datacenter)
 	asked := time.Now()
 	return d.call(ctx, what, d.settings.Timeout, func(ctx context.Context) error {
-		e := d.agent.elections.in(d.settings.Datacenter)
 		select {
 		case e.turn <- struct{}{}:
 			defer func() { <-e.turn }()
 		case <-ctx.Done():
-			return context.Cause(ctx)
+			return e.overdue(ctx)
 		}
-		if !e.at.Before(asked) {
+		if !e.at.Before(asked) || e.err == nil && asked.Sub(e.at) < electionNews {
 			return e.err
 		}
-		err := d.awaitLeader(ctx)
+		err := e.await(ctx, d)
 		if ctx.Err() == nil { // else it is the outcome of this call alone
 			e.at, e.err = time.Now(), err
 		}
@@ -71,42 +86,53 @@ func (d *driver) elected(ctx context.Context, what string) error {
 	})
 }
 
-func (d *driver) awaitLeader(ctx context.Context) error {
+// await asks d for the leader until there is one. The caller has its turn.
+func (e *election) await(ctx context.Context, d *driver) error {
+	began, long := time.Now(), e.lacking.Load()
 	for {
-		leader, err := d.leader(ctx)
+		asking, cancel := context.WithTimeout(ctx, electionLimit)
+		leader, err := d.leader(asking)
+		late := asking.Err() != nil
+		cancel()
+		var own ours
 		var u *url.Error
+		var status api.StatusError
 		switch {
-		case ctx.Err() == nil && errors.As(err, &u):
-			return err // there was no answer
-		case ctx.Err() == nil && (err != nil || leader != ""):
-			return nil
+		case late: // the next connection may do better
+		case errors.As(err, &u) && !errors.As(err, &own), errors.As(err, &status) && status.Code >= http.StatusInternalServerError:
+			return err // there is no answer, or are no servers
+		default:
+			e.lacking.Store(err == nil && leader == "")
+			if !e.lacking.Load() {
+				return nil
+			}
 		}
-		again := time.NewTimer(electionLeast + rand.N(electionMost-electionLeast))
+		pause := electionPause
+		if long || time.Since(began) > electionUsual {
+			pause = electionLongPause
+		}
+		again := time.NewTimer(pause/2 + rand.N(pause/2))
 		select {
 		case <-again.C:
 		case <-ctx.Done():
 			again.Stop()
-			if cause := context.Cause(ctx); err != nil || !errors.Is(cause, context.DeadlineExceeded) {
-				return cause
-			}
-			return errLeaderless
+			return e.overdue(ctx)
 		}
 	}
 }
 
-// leader asks for the address of the leader, which is empty where there is none.
-func (d *driver) leader(ctx context.Context) (leader string, err error) {
-	if err := d.rate.wait(ctx); err != nil {
-		return "", err
+// overdue is why a call has ended whose ctx is over.
+func (e *election) overdue(ctx context.Context) error {
+	if cause := context.Cause(ctx); cause != context.DeadlineExceeded || !e.lacking.Load() {
+		return cause
 	}
-	at, err := d.agent.crowd.enter(ctx, lookup)
-	if err != nil {
-		return "", err
-	}
-	got := capture{statusOnly: true}
-	o := d.agentOptions(captured(ctx, &got))
+	return errLeaderless
+}
+
+// leader asks for the address of the leader, which is empty where there is none. It takes no place of other calls, and nothing of
+// the rate: there is one at a time, and what waits for it is all the others.
+func (d *driver) leader(ctx context.Context) (string, error) {
+	o := d.agentOptions(ctx)
 	o.Datacenter = d.settings.Datacenter
-	leader, err = d.client.Status().LeaderWithQueryOptions(o)
-	at.leave(got.status, got.version)
-	return leader, err
+	return d.client.Status().LeaderWithQueryOptions(o)
 }

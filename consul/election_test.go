@@ -18,14 +18,13 @@ import (
 	"github.com/rollcall-go/rollcall/registry"
 )
 
-// electing is an agent whose servers have no leader for a while. Only those reads that come before break off.
+// electing is an agent whose servers have no leader for a while. The first read breaks off, and those that come before there is one.
 type electing struct {
-	lacks   int    // for how many times more that the leader is asked for
-	refuses string // why nobody may know, in place of that
-	breaks  bool   // so does each connection over which somebody asks
-
-	mu    sync.Mutex
-	asked []string
+	lacks  int              // for how many times more that the leader is asked for
+	breaks bool             // so does each connection over which somebody asks for it
+	says   http.HandlerFunc // in place of the leader
+	mu     sync.Mutex       // guards what is below, and lacks
+	asked  []string
 }
 
 // RoundTrip implements [http.RoundTripper]: an agent without a network can be asked in testing/synctest.
@@ -34,7 +33,11 @@ func (e *electing) RoundTrip(r *http.Request) (*http.Response, error) {
 	defer e.mu.Unlock()
 	w := httptest.NewRecorder()
 	if r.URL.Path != "/v1/status/leader" {
-		e.asked = append(e.asked, "read")
+		what := "read"
+		if r.URL.Query().Has("consistent") {
+			what = "consistent read"
+		}
+		e.asked = append(e.asked, what)
 		if e.lacks > 0 || len(e.asked) == 1 {
 			return nil, errors.New("broken")
 		}
@@ -46,8 +49,8 @@ func (e *electing) RoundTrip(r *http.Request) (*http.Response, error) {
 	switch {
 	case e.breaks:
 		return nil, errors.New("broken")
-	case e.refuses != "":
-		http.Error(w, e.refuses, http.StatusForbidden)
+	case e.says != nil:
+		e.says(w, r)
 	case e.lacks > 0:
 		e.lacks--
 		fmt.Fprint(w, `""`)
@@ -55,6 +58,17 @@ func (e *electing) RoundTrip(r *http.Request) (*http.Response, error) {
 		fmt.Fprint(w, `"10.0.0.1:8300"`)
 	}
 	return w.Result(), nil
+}
+
+// leaders is how often the leader was asked for, where nothing else was.
+func (e *electing) leaders(t *testing.T) int {
+	t.Helper()
+	for _, what := range e.asked {
+		if what != "leader" {
+			t.Fatalf("the agent was asked for %q", e.asked)
+		}
+	}
+	return len(e.asked)
 }
 
 // driver returns one that asks the agent, and is closed with the test.
@@ -75,22 +89,33 @@ func (e *electing) driver(t *testing.T, c Config) *driver {
 }
 
 func TestAReadComesAfterTheElection(t *testing.T) {
+	refuses := func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "Permission denied", http.StatusForbidden) }
+	knowsNothing := func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "text/html")
+		fmt.Fprint(w, "<html>")
+	}
 	for _, c := range []struct {
 		name   string
 		agent  *electing
 		config Config
+		tries  int // that fail
 		asks   []string
 	}{
-		{"none", &electing{}, Config{}, []string{"read", "leader", "read"}},
-		{"a long one", &electing{lacks: 2}, Config{}, []string{"read", "leader", "leader", "leader", "read"}},
-		{"of which nothing may be known", &electing{refuses: "Permission denied"}, Config{}, []string{"read", "leader", "read"}},
-		{"which a read that may be stale does without", &electing{}, Config{Stale: true}, []string{"read", "read"}},
+		{"none", &electing{}, Config{}, 1, []string{"read", "leader", "consistent read"}},
+		{"a long one", &electing{lacks: 2}, Config{}, 1, []string{"read", "leader", "leader", "leader", "consistent read"}},
+		{"of which nothing may be known", &electing{says: refuses}, Config{}, 1, []string{"read", "leader", "consistent read"}},
+		{"of which a proxy knows nothing", &electing{says: knowsNothing}, Config{}, 1, []string{"read", "leader", "consistent read"}},
+		{"of which nothing can be known", &electing{breaks: true}, Config{}, 4, []string{"read", "leader", "leader", "leader", "consistent read"}},
+		{"which a read that may be stale does without", &electing{}, Config{Stale: true}, 1, []string{"read", "read"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				src := c.agent.driver(t, c.config).Follow(registry.Query{Service: "s"})
-				if got := next(t, src); !strings.HasPrefix(got, "error: ") {
-					t.Fatalf("got %q from a connection that breaks", got)
+				for range c.tries {
+					if got := next(t, src); !strings.HasPrefix(got, "error: ") {
+						t.Fatalf("got %q from a connection that breaks", got)
+					}
+					time.Sleep(registry.DefaultBackoffMin)
 				}
 				if got := next(t, src); got != "a" {
 					t.Errorf("got %q", got)
@@ -103,17 +128,18 @@ func TestAReadComesAfterTheElection(t *testing.T) {
 	}
 }
 
-// Who follows a thousand services asks for the leader no more often than who follows one, and hears no later that there is none.
+// Who follows a thousand services asks for the leader no more often than who follows one, and hears no later what there is to it.
 func TestOneOfAllAsksForTheLeader(t *testing.T) {
 	for _, c := range []struct {
-		name    string
-		agent   *electing
-		each    string // what each gets, or the error that it holds
-		leaders int
-		reads   int
+		name  string
+		agent *electing
+		each  string // what each gets, or the error that it holds
+		asks  []string
 	}{
-		{"in an election", &electing{lacks: 3}, "a", 4, 20},
-		{"while there is nobody to ask", &electing{breaks: true}, "broken", 1, 0},
+		{"in an election", &electing{lacks: 3}, "a",
+			slices.Concat(slices.Repeat([]string{"leader"}, 4), slices.Repeat([]string{"consistent read"}, 20))},
+		{"while there is nobody to ask", &electing{breaks: true}, "broken", []string{"leader"}},
+		{"in one that does not end", &electing{lacks: 1000}, string(errLeaderless), nil},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -133,8 +159,9 @@ func TestOneOfAllAsksForTheLeader(t *testing.T) {
 				<-turn
 				time.Sleep(time.Minute)
 				synctest.Wait()
-				want := slices.Concat(slices.Repeat([]string{"leader"}, c.leaders), slices.Repeat([]string{"read"}, c.reads))
-				if !slices.Equal(c.agent.asked, want) {
+				if c.asks == nil {
+					c.agent.leaders(t)
+				} else if !slices.Equal(c.agent.asked, c.asks) {
 					t.Errorf("the agent was asked for %q", c.agent.asked)
 				}
 			})
@@ -142,28 +169,72 @@ func TestOneOfAllAsksForTheLeader(t *testing.T) {
 	}
 }
 
+// An election that has just ended is not asked about by those who hear later that their read has failed.
+func TestAnElectionIsOver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		agent := &electing{}
+		d := agent.driver(t, Config{})
+		asks := []string{"leader", "consistent read"}
+		for _, wait := range []time.Duration{0, electionNews - 1, 1} {
+			time.Sleep(wait)
+			src := d.follow(registry.Query{Service: "s"})
+			src.lost = true
+			agent.asked = []string{"begun"}
+			if got := next(t, src); got != "a" || !slices.Equal(agent.asked[1:], asks) {
+				t.Errorf("got %q after %v more, and the agent was asked for %q", got, wait, agent.asked[1:])
+			}
+			asks = []string{"consistent read"}
+			if wait == electionNews-1 {
+				asks = []string{"leader", "consistent read"}
+			}
+		}
+	})
+}
+
+// A cluster that has lost its majority is asked often for as long as an ordinary election takes, and then seldom.
 func TestAnElectionThatDoesNotEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		agent := &electing{lacks: 1000}
-		src := agent.driver(t, Config{}).follow(registry.Query{Service: "s"})
+		d := agent.driver(t, Config{})
+		src := d.follow(registry.Query{Service: "s"})
 		src.lost = true
-		began := time.Now()
-		_, err := src.Next(t.Context())
-		if !errors.Is(err, registry.ErrUnavailable) || !lacksLeader(err) || !strings.Contains(err.Error(), "read service s") {
-			t.Errorf("got %v", err)
+		var asked []int
+		for range electionTries {
+			began, before := time.Now(), len(agent.asked)
+			_, err := src.Next(t.Context())
+			if !errors.Is(err, registry.ErrUnavailable) || !lacksLeader(err) || !strings.Contains(err.Error(), "read service s") {
+				t.Errorf("got %v", err)
+			}
+			if took := time.Since(began); took != DefaultTimeout {
+				t.Errorf("it took %v, want that of any call", took)
+			}
+			asked = append(asked, agent.leaders(t)-before)
+			time.Sleep(time.Second)
 		}
-		if took := time.Since(began); took != DefaultTimeout {
-			t.Errorf("it took %v, want that of any call", took)
+		if asked[0] < 20 || asked[1] > 20 || asked[2] > 20 {
+			t.Errorf("the agent was asked %d times, in attempts of %v each", asked, DefaultTimeout)
 		}
-		// Five times a second or so.
-		if n := len(agent.asked); n < 30 || n > 70 || slices.Contains(agent.asked, "read") {
-			t.Errorf("the agent was asked for %q", agent.asked)
-		}
+	})
+}
+
+func TestWhoAsksForTheLeaderMayGiveUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		agent := &electing{lacks: 10}
+		d := agent.driver(t, Config{})
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		if _, err := src.Next(ctx); err != context.DeadlineExceeded {
-			t.Errorf("got %v from a context that ends first", err)
+		first, second := d.follow(registry.Query{Service: "s"}), d.follow(registry.Query{Service: "s"})
+		first.lost, second.lost = true, true
+		go func() {
+			time.Sleep(time.Millisecond)
+			if got := next(t, second); got != "a" {
+				t.Errorf("who goes on asking got %q", got)
+			}
+		}()
+		if _, err := first.Next(ctx); err != context.DeadlineExceeded {
+			t.Errorf("who gave up got %v", err)
 		}
+		time.Sleep(time.Minute)
 	})
 }
 
@@ -175,8 +246,16 @@ func TestEachDatacenterHasItsElection(t *testing.T) {
 		d.agent.elections.in("a").turn <- struct{}{}
 		src := d.follow(registry.Query{Service: "s"})
 		src.lost = true
-		if got := next(t, src); got != "a" || !slices.Equal(agent.asked, []string{"leader dc=b", "leader dc=b", "read"}) {
+		if got := next(t, src); got != "a" || !slices.Equal(agent.asked, []string{"leader dc=b", "leader dc=b", "consistent read"}) {
 			t.Errorf("got %q, after %q", got, agent.asked)
 		}
 	})
+}
+
+// That another datacenter has no leader is nothing that another agent could help with.
+func TestAnElectionElsewhereMovesNobody(t *testing.T) {
+	err := &callError{kind: registry.ErrUnavailable, text: "consul at a: read service s: " + string(errLeaderless)}
+	if err.isAgents(true) || !err.isAgents(false) {
+		t.Errorf("moves from one agent to the next: %v elsewhere, %v here", err.isAgents(true), err.isAgents(false))
+	}
 }

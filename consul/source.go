@@ -26,7 +26,8 @@ type source struct {
 	brief     bool      // the last read waited, but was not given the whole of Config.Wait to do so
 	confirmed time.Time // when the set was last known to be no stream's memory
 	hides     bool      // the last answer would not say that the ACLs have cut it
-	lost      bool      // the last read had no answer, or that there is no leader
+	lost      bool      // the last read failed for want of a registry, or showed one that began again
+	vain      int       // how often in a row there was no leader, or nobody to say so, before a read was made
 }
 
 // Next implements [registry.Source].
@@ -54,11 +55,13 @@ func (s *source) Close() error { return nil }
 
 func (s *source) next(ctx context.Context) ([]*registry.Instance, error) {
 	if s.index == 0 {
-		if s.lost && !s.d.settings.Stale { // a read that may be stale waits for no leader
+		if s.lost && s.vain < electionTries && !s.d.settings.Stale { // what may be stale needs no leader
 			if err := s.d.elected(ctx, s.what()); err != nil {
+				s.vain++
 				return nil, err
 			}
 		}
+		s.vain = 0
 		return s.fresh(ctx)
 	}
 	before := s.index
@@ -79,8 +82,13 @@ func (s *source) next(ctx context.Context) ([]*registry.Instance, error) {
 		s.index, s.confirmed = index, time.Now()
 		return set, nil
 	}
+	s.lost = fell
 	set, err = s.fresh(ctx)
-	if err == nil && 2*len(set) < s.size && (fell || s.index < before) {
+	if err == nil && !fell && s.index < before {
+		fell, s.lost = true, true
+		set, err = s.fresh(ctx)
+	}
+	if err == nil && fell && 2*len(set) < s.size {
 		// Said once: the next read is believed, by package registry after a while, in which those who are not gone
 		// announce themselves again.
 		was := s.size
@@ -153,6 +161,9 @@ func (s *source) read(ctx context.Context, index uint64, stale bool) ([]*registr
 	err = s.d.call(ctx, s.what(), limit, func(ctx context.Context) error {
 		o := s.d.readOptions(captured(ctx, &got))
 		o.AllowStale = stale
+		// A server that has just become the leader answers while it still replays its log, with a part of what there is. What is
+		// consistent comes after that.
+		o.RequireConsistent = o.RequireConsistent || s.lost && !stale
 		o.Near = conf.Near
 		o.Filter = filter(conf.Filter, s.query)
 		if index > 0 {
@@ -171,7 +182,7 @@ func (s *source) read(ctx context.Context, index uint64, stale bool) ([]*registr
 	at.leave(got.status, got.version)
 	// Whoever answers at once what is known already has not waited, and is not to be asked the same again.
 	s.brief = at.brief && time.Since(began) >= wait
-	s.lost = err != nil && (got.status == 0 || lacksLeader(err))
+	s.lost = err != nil && (got.status == 0 || got.status >= http.StatusInternalServerError)
 	if err != nil {
 		s.last.spare = reusable(got.body)
 		return nil, 0, err

@@ -38,16 +38,17 @@ func set(index string, ids ...string) answer {
 type script struct {
 	t *testing.T
 
-	mu      sync.Mutex
-	answers []answer
-	asked   []string
+	mu         sync.Mutex
+	answers    []answer
+	asked      []string
+	consistent []bool // whether each read asked for that
 }
 
 // next returns the answer to a read with that index, and false where none is left.
-func (s *script) next(index string) (a answer, ok bool) {
+func (s *script) next(index string, consistent bool) (a answer, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.asked = append(s.asked, index)
+	s.asked, s.consistent = append(s.asked, index), append(s.consistent, consistent)
 	if len(s.answers) == 0 {
 		return a, false
 	}
@@ -68,7 +69,8 @@ func (s *script) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.NotFound(w, r) // it is asked for after a connection broke, and is no read
 		return
 	}
-	a, ok := s.next(r.URL.Query().Get("index"))
+	q := r.URL.Query()
+	a, ok := s.next(q.Get("index"), q.Has("consistent"))
 	if !ok {
 		s.t.Errorf("an unexpected read: %s", r.URL)
 		w.WriteHeader(http.StatusTeapot)
@@ -140,7 +142,7 @@ func TestAnswersThatSayNothing(t *testing.T) {
 		{"wait ended, outage", []answer{set("10", "a", "b"), {status: 500, body: "No cluster leader"}}, []string{"No cluster leader"}, []string{"10", ""}},
 		{"wiped", []answer{set("4"), set("4"), set("5"), set("6", "a")}, []string{"began again", "", "a"}, []string{"10", "", "", "5"}},
 		{"wiped, one is back", []answer{set("4"), set("6", "a")}, []string{"a"}, []string{"10", ""}},
-		{"wiped behind a probe", []answer{set("10", "a"), set("4"), set("5")}, []string{"began again", ""}, []string{"10", "", ""}},
+		{"wiped behind a probe", []answer{set("10", "a"), set("4"), set("4"), set("5")}, []string{"began again", ""}, []string{"10", "", "", ""}},
 		{"garbage everywhere", []answer{set("x"), set("x"), set("11", "a")}, []string{"no catalog has", "a"}, []string{"10", "", ""}},
 		{"garbage beside a set", []answer{set("x", "y"), set("", "a"), set("11", "b")}, []string{"no catalog has", "b"}, []string{"10", "", ""}},
 		{"500", []answer{{status: 500, index: "11", body: "rpc error"}, set("12", "a")}, []string{"rpc error", "a"}, []string{"10", ""}},
@@ -176,18 +178,20 @@ func TestAnswersThatSayNothing(t *testing.T) {
 
 // What came back first is not all that there is: a store that began again and has a few is in as much doubt as one that has none.
 func TestAStoreThatBeganAgainWithAFew(t *testing.T) {
-	for name, answers := range map[string][]answer{
-		"by the wait":  {set("4", "b"), set("5", "b"), set("6", "b"), set("7", "a", "b", "c")},
-		"by the probe": {set("10", "a", "b", "c"), set("5", "b"), set("6", "b"), set("7", "a", "b", "c")},
+	for name, fall := range map[string][]answer{
+		"by the wait":  {set("4", "b"), set("5", "b")},
+		"by the probe": {set("10", "a", "b", "c"), set("4", "b"), set("5", "b")},
 	} {
-		src, s := scripted(t, Config{}, registry.Query{}, append([]answer{set("10", "a", "b", "c")}, answers...)...)
+		answers := slices.Concat([]answer{set("10", "a", "b", "c")}, fall, []answer{set("6", "b"), set("7", "a", "b", "c")})
+		src, s := scripted(t, Config{}, registry.Query{}, answers...)
 		if got := next(t, src); got != "a b c" {
 			t.Fatalf("%s: the first set is %q", name, got)
 		}
 		if got := next(t, src); !strings.Contains(got, "began again") || !strings.Contains(got, "1 of the 3 instances") {
 			t.Errorf("%s: then it is %q, want doubt", name, got)
 		}
-		if got := next(t, src) + ", " + next(t, src); got != "b, a b c" || !slices.Equal(s.reads(), []string{"", "10", "", "", "6"}) {
+		if got := next(t, src) + ", " + next(t, src); got != "b, a b c" ||
+			!slices.Equal(s.reads(), slices.Concat([]string{"", "10"}, make([]string, len(fall)), []string{"6"})) {
 			t.Errorf("%s: said once, it is %q, by reads with the indexes %q", name, got, s.reads())
 		}
 	}
