@@ -57,6 +57,8 @@ func (e *elections) in(datacenter string) *election {
 type election struct {
 	lacking atomic.Bool   // there was no leader when somebody asked last
 	turn    chan struct{} // holds a token while somebody asks; guards what is below
+	since   time.Time     // when that was found out first; zero while nothing of it is known
+	next    time.Time     // when to ask again at the earliest
 	at      time.Time     // of the last outcome
 	err     error         // which it is
 }
@@ -64,7 +66,7 @@ type election struct {
 // lacksLeader reports whether err says that the servers have no leader, in Consul's words or in ours.
 func lacksLeader(err error) bool { return strings.Contains(err.Error(), string(errLeaderless)) }
 
-// elected blocks until there is a leader. Where it cannot be found out whether there is one, it returns nil: a read says more.
+// elected blocks until there is a leader. Where an answer does not say whether there is one, it returns nil: a read says more.
 func (d *driver) elected(ctx context.Context, what string) error {
 	e := d.agent.elections.in(d.settings.Datacenter)
 	asked := time.Now()
@@ -78,47 +80,59 @@ func (d *driver) elected(ctx context.Context, what string) error {
 		if !e.at.Before(asked) || e.err == nil && asked.Sub(e.at) < electionNews {
 			return e.err
 		}
-		err := e.await(ctx, d)
-		if ctx.Err() == nil { // else it is the outcome of this call alone
-			e.at, e.err = time.Now(), err
+		for e.wait(ctx) {
+			if over, err := e.ask(ctx, d); over {
+				e.at, e.err = time.Now(), err
+				return err
+			}
 		}
-		return err
+		return e.overdue(ctx) // which is the outcome of this call alone
 	})
 }
 
-// await asks d for the leader until there is one. The caller has its turn.
-func (e *election) await(ctx context.Context, d *driver) error {
-	began, long := time.Now(), e.lacking.Load()
-	for {
-		asking, cancel := context.WithTimeout(ctx, electionLimit)
-		leader, err := d.leader(asking)
-		late := asking.Err() != nil
-		cancel()
-		var own ours
-		var u *url.Error
-		var status api.StatusError
-		switch {
-		case late: // the next connection may do better
-		case errors.As(err, &u) && !errors.As(err, &own), errors.As(err, &status) && status.Code >= http.StatusInternalServerError:
-			return err // there is no answer, or are no servers
-		default:
-			e.lacking.Store(err == nil && leader == "")
-			if !e.lacking.Load() {
-				return nil
-			}
-		}
-		pause := electionPause
-		if long || time.Since(began) > electionUsual {
-			pause = electionLongPause
-		}
-		again := time.NewTimer(pause/2 + rand.N(pause/2))
-		select {
-		case <-again.C:
-		case <-ctx.Done():
-			again.Stop()
-			return e.overdue(ctx)
+// wait blocks until the leader may be asked for. It reports whether ctx is still alive. The caller has its turn.
+func (e *election) wait(ctx context.Context) bool {
+	t := time.NewTimer(time.Until(e.next))
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return ctx.Err() == nil
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// ask asks d for the leader. It reports whether there is an outcome. The caller has its turn.
+func (e *election) ask(ctx context.Context, d *driver) (over bool, err error) {
+	asking, cancel := context.WithTimeout(ctx, electionLimit)
+	defer cancel()
+	leader, err := d.leader(asking)
+	var own ours
+	var u *url.Error
+	var status api.StatusError
+	switch {
+	case asking.Err() != nil: // the next connection may do better
+	case errors.As(err, &u) && !errors.As(err, &own), errors.As(err, &status) && status.Code >= http.StatusInternalServerError:
+		over = true // there is no answer, or are no servers
+	case err != nil || leader != "":
+		over, err = true, nil
+	default:
+		e.lacking.Store(true)
+		if e.since.IsZero() {
+			e.since = time.Now()
 		}
 	}
+	if over {
+		e.lacking.Store(false)
+		e.since, e.next = time.Time{}, time.Time{}
+		return true, err
+	}
+	pause := electionPause
+	if !e.since.IsZero() && time.Since(e.since) > electionUsual {
+		pause = electionLongPause
+	}
+	e.next = time.Now().Add(pause/2 + rand.N(pause/2))
+	return false, nil
 }
 
 // overdue is why a call has ended whose ctx is over.
@@ -130,7 +144,7 @@ func (e *election) overdue(ctx context.Context) error {
 }
 
 // leader asks for the address of the leader, which is empty where there is none. It takes no place of other calls, and nothing of
-// the rate: there is one at a time, and what waits for it is all the others.
+// the rate: of a datacenter there is one at a time, and what waits for it is all the others.
 func (d *driver) leader(ctx context.Context) (string, error) {
 	o := d.agentOptions(ctx)
 	o.Datacenter = d.settings.Datacenter

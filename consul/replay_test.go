@@ -3,6 +3,7 @@ package consul
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 
@@ -61,22 +62,37 @@ func TestARestartShowsNoPartOfTheSet(t *testing.T) {
 	}
 }
 
-// Behind a client agent the connection stands while its server starts again, and what tells is the index.
-func TestAfterAFallOfTheIndexAReadIsConsistent(t *testing.T) {
+func TestWhichReadsAreConsistent(t *testing.T) {
+	first, second := set("10", "a", "b"), set("11", "a", "b")
+	unready := answer{status: 500, body: notReady}
 	for _, c := range []struct {
 		name    string
-		answers []answer
+		answers []answer // after the first set and before the second
+		failed  int      // reads that say nothing but an error
 		want    []bool
 	}{
-		{"in a wait", []answer{set("10", "a", "b"), set("5", "a"), set("6", "a", "b")}, []bool{false, false, true}},
-		{"after a wait", []answer{set("10", "a", "b"), set("10", "a", "b"), set("5", "a"), set("6", "a", "b")}, []bool{false, false, false, true}},
+		// Behind a client agent the connection stands while its server starts again, and what tells is the index.
+		{"the index fell in a wait", []answer{set("5", "a")}, 0, []bool{false, false, true}},
+		{"the index fell after a wait", []answer{first, set("5", "a")}, 0, []bool{false, false, false, true}},
+		{"a connection broke", []answer{{drop: true}}, 1, []bool{false, false, true}},
+		{"a connection broke in an answer", []answer{{index: "11", body: "[", cut: true}}, 1, []bool{false, false, true}},
+		{"there were no servers", []answer{{status: 500, body: "No known Consul servers"}}, 1, []bool{false, false, true}},
+		{"it asked too often", []answer{{status: 429, body: "rate limit"}}, 1, []bool{false, false, false}},
+		{"the servers knew of no token yet", []answer{{drop: true}, {status: 403, body: "ACL not found"}}, 2, []bool{false, false, true, true}},
+		{"the leader never took office", []answer{{drop: true}, unready, unready, unready}, 4, []bool{false, false, true, true, true, false}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			src, script := scripted(t, Config{}, registry.Query{Service: "s"}, c.answers...)
-			for range 2 {
-				if got := next(t, src); got != "a b" {
+			src, script := scripted(t, Config{}, registry.Query{Service: "s"}, slices.Concat([]answer{first}, c.answers, []answer{second})...)
+			if got := next(t, src); got != "a b" {
+				t.Errorf("got %q", got)
+			}
+			for range c.failed {
+				if got := next(t, src); !strings.HasPrefix(got, "error: ") {
 					t.Errorf("got %q", got)
 				}
+			}
+			if got := next(t, src); got != "a b" {
+				t.Errorf("got %q in the end", got)
 			}
 			if !slices.Equal(script.consistent, c.want) {
 				t.Errorf("which reads were consistent: %v, want %v", script.consistent, c.want)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/rollcall-go/rollcall/registry"
@@ -28,7 +29,15 @@ type source struct {
 	hides     bool      // the last answer would not say that the ACLs have cut it
 	lost      bool      // the last read failed for want of a registry, or showed one that began again
 	vain      int       // how often in a row there was no leader, or nobody to say so, before a read was made
+	unready   int       // how often in a row a leader was not ready for a consistent read
 }
+
+// A leader that cannot finish taking office answers all but consistent reads, which it keeps for 7 s and refuses with these words.
+// After so many of them whatever it says is better than nothing.
+const (
+	notReady     = "Not ready to serve consistent reads"
+	unreadyTries = 3
+)
 
 // Next implements [registry.Source].
 func (s *source) Next(ctx context.Context) (set []*registry.Instance, err error) {
@@ -163,7 +172,7 @@ func (s *source) read(ctx context.Context, index uint64, stale bool) ([]*registr
 		o.AllowStale = stale
 		// A server that has just become the leader answers while it still replays its log, with a part of what there is. What is
 		// consistent comes after that.
-		o.RequireConsistent = o.RequireConsistent || s.lost && !stale
+		o.RequireConsistent = o.RequireConsistent || s.lost && !stale && s.unready < unreadyTries
 		o.Near = conf.Near
 		o.Filter = filter(conf.Filter, s.query)
 		if index > 0 {
@@ -182,7 +191,13 @@ func (s *source) read(ctx context.Context, index uint64, stale bool) ([]*registr
 	at.leave(got.status, got.version)
 	// Whoever answers at once what is known already has not waited, and is not to be asked the same again.
 	s.brief = at.brief && time.Since(began) >= wait
-	s.lost = err != nil && (got.status == 0 || got.status >= http.StatusInternalServerError)
+	// Nothing but a whole answer ends it: a server that replays its log knows of no token either, and refuses them all.
+	s.lost = err != nil && (s.lost || got.status == 0 || got.status == http.StatusOK || got.status >= http.StatusInternalServerError)
+	if err == nil {
+		s.unready = 0
+	} else if strings.Contains(err.Error(), notReady) {
+		s.unready++
+	}
 	if err != nil {
 		s.last.spare = reusable(got.body)
 		return nil, 0, err

@@ -132,7 +132,7 @@ type oneByOne struct {
 // RoundTrip implements [http.RoundTripper].
 func (o oneByOne) RoundTrip(req *http.Request) (*http.Response, error) {
 	if _, ok := req.Context().Value(captureKey{}).(*capture); !ok {
-		return o.RoundTripper.RoundTrip(req) // a probe, which is to find out what others wait for
+		return o.RoundTripper.RoundTrip(req) // a probe or a look for a leader: others wait for what it finds out
 	}
 	select {
 	case o.turn <- struct{}{}:
