@@ -161,8 +161,8 @@
 // A server without a leader keeps a read, and looks again after waits that double, up to 7 s: who reads early in an election is
 // answered seconds after it. So once the read of a watch has failed for want of an agent, of its servers or of a leader, the next
 // one comes when GET /v1/status/leader names one. Of all watches of an agent one asks for that, some four times a second in the
-// first 5 s, and then about once. Where the answer says nothing of it, the read comes at once; where there is none, or no leader
-// within Timeout, that is a failure; and each fourth attempt is a read, whatever is said.
+// first 5 s, and then about once, past Rate, which counts reads. Where the answer says nothing of it, the read comes at once;
+// where there is none, or no leader within Timeout, that is a failure; and each fourth attempt is a read, whatever is said.
 //
 // A server that starts again replays its log while it answers already, with more of what there was each time. So the read after such a
 // failure, or after the index fell, is a consistent one, which comes after the replay. A lookup and the first read of a watch

@@ -20,8 +20,8 @@ import (
 // server answers that from memory.
 const (
 	electionPause = 300 * time.Millisecond // at the most, and half of it at the least
-	// electionUsual is how long an election takes at the most that is none of a cluster which has lost its majority, and
-	// electionLongPause what there is from then on in place of electionPause.
+	// electionUsual is longer than most elections take. One that goes on may be that of a cluster without a majority, for hours:
+	// from then on electionLongPause takes the place of electionPause.
 	electionUsual     = 5 * time.Second
 	electionLongPause = 1500 * time.Millisecond
 	// electionLimit is for each time that the leader is asked for.

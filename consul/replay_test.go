@@ -15,8 +15,23 @@ import (
 
 // A server that starts again replays its log while it answers already, each time with more of what there was.
 func TestARestartShowsNoPartOfTheSet(t *testing.T) {
-	agent := testbed.StartConsul(t)
+	t.Run("without ACLs", func(t *testing.T) { testRestartShowsNoPart(t, testbed.ConsulOptions{}) })
+	// The token is in the log too.
+	const token = "00000000-0000-0000-0000-00000000feed"
+	t.Run("with ACLs", func(t *testing.T) {
+		testRestartShowsNoPart(t, testbed.ConsulOptions{Token: token, Config: fmt.Sprintf(`
+			acl {
+				enabled = true
+				default_policy = "deny"
+				tokens { initial_management = %[1]q, agent = %[1]q }
+			}`, token)})
+	})
+}
+
+func testRestartShowsNoPart(t *testing.T, o testbed.ConsulOptions) {
+	agent := testbed.StartConsul(t, o)
 	operator := operatorOf(t, agent)
+	operator.AddHeader("X-Consul-Token", o.Token)
 	entry := func(i int) *api.CatalogRegistration {
 		return &api.CatalogRegistration{Node: fmt.Sprint("node-", i/100), Address: "10.0.0.1",
 			Service: &api.AgentService{ID: fmt.Sprint("s-", i), Service: "s", Port: i + 1}}
@@ -36,7 +51,7 @@ func TestARestartShowsNoPartOfTheSet(t *testing.T) {
 	writing.Wait()
 	watches := make([]*watcher, 12)
 	for i := range watches {
-		watches[i] = watch(t, open(t, Config{Address: agent.Addr()}), registry.Query{Service: "s"})
+		watches[i] = watch(t, open(t, Config{Address: agent.Addr(), Token: o.Token}), registry.Query{Service: "s"})
 		watches[i].until("all instances", healthy(entries))
 	}
 	began := make([]int, len(watches))

@@ -27,7 +27,7 @@ type source struct {
 	brief     bool      // the last read waited, but was not given the whole of Config.Wait to do so
 	confirmed time.Time // when the set was last known to be no stream's memory
 	hides     bool      // the last answer would not say that the ACLs have cut it
-	lost      bool      // the last read failed for want of a registry, or showed one that began again
+	lost      bool      // a read failed for want of a registry, or showed one that began again, and none has succeeded since
 	vain      int       // how often in a row there was no leader, or nobody to say so, before a read was made
 	unready   int       // how often in a row a leader was not ready for a consistent read
 }
