@@ -11,23 +11,26 @@ import (
 	"github.com/hashicorp/consul/api"
 
 	"github.com/rollcall-go/rollcall/internal/testbed"
+	"github.com/rollcall-go/rollcall/internal/watchtest"
 	"github.com/rollcall-go/rollcall/registry"
 )
 
 // The least ACL policy that each operation needs, as the package documentation has it. %s is the name of the service.
 var (
 	// Register, Update and Deregister.
-	policyToAnnounce = []string{`service "%s" { policy = "write" }`}
+	policyToRegister = []string{`service "%s" { policy = "write" }`}
 	// The same with Config.Sidecar, and with Config.EnableTagOverride.
-	policyOfSidecar  = append([]string{`service "%s-sidecar-proxy" { policy = "write" }`}, policyToAnnounce...)
-	policyToKeepTags = append([]string{`node_prefix "" { policy = "read" }`}, policyToAnnounce...)
-	// Lookup and Watch. An instance stands on a node, and is left out where that may not be read.
+	policyOfSidecar  = append([]string{`service "%s-sidecar-proxy" { policy = "write" }`}, policyToRegister...)
+	policyToKeepTags = append([]string{`node_prefix "" { policy = "read" }`}, policyToRegister...)
+	// Lookup and Watch. An instance is left out if its node may not be read.
 	policyToRead = []string{`service "%s" { policy = "read" }`, `node_prefix "" { policy = "read" }`}
-	// The same with Config.Connect, where there are sidecars, and with Config.Peer.
+	// The same with Config.Connect, if there are sidecars, and with Config.Peer.
 	policyToReadMesh = append([]string{`service "%s-sidecar-proxy" { policy = "read" }`}, policyToRead...)
 	policyToReadPeer = []string{`service_prefix "" { policy = "read" }`, `node_prefix "" { policy = "read" }`}
 	// Services.
 	policyToList = []string{`service_prefix "" { policy = "read" }`}
+	// Everything that the conformance suite does, PutValue and DeleteValue included.
+	policyToConform = []string{`service_prefix "" { policy = "write" }`, `node_prefix "" { policy = "read" }`, `key_prefix "conformance-" { policy = "write" }`}
 )
 
 // clusterTrial is a cluster with ACLs, and its operator, who may do everything.
@@ -58,7 +61,7 @@ func (c *clusterTrial) in(t *testing.T) *clusterTrial {
 	return &clusterTrial{t, c.ConsulCluster, c.operator}
 }
 
-// policy makes a policy of the rules, for the service where they name one, and returns its ID.
+// policy makes a policy of the rules, for the service if they name one, and returns its ID.
 func (c *clusterTrial) policy(rules []string, service string) string {
 	c.Helper()
 	text := strings.ReplaceAll(strings.Join(rules, "\n"), "%s", service)
@@ -80,10 +83,10 @@ func (c *clusterTrial) token(rules []string, service string) *api.ACLToken {
 	if err != nil {
 		c.Fatal(err)
 	}
-	// Any server may be asked what a token may do, also one that has not heard of it.
+	// A call may reach any server, and a server that does not know the token yet refuses it.
 	for _, s := range c.Servers {
 		server := clientOf(c, s, token.SecretID)
-		eventually(c, "a server knows the token", func() bool {
+		watchtest.Eventually(c, "a server knows the token", func() bool {
 			_, _, err := server.ACL().TokenReadSelf(&api.QueryOptions{AllowStale: true})
 			return err == nil
 		})
@@ -125,15 +128,21 @@ func (c *clusterTrial) as(token string) *registry.Registry {
 }
 
 func (c *clusterTrial) config(token string) Config {
-	return Config{Address: "https://" + c.Agent.HTTPSAddr(), Token: token, TLS: TLS{CAFile: c.CAFile()}, TTL: minTTL}
+	return Config{Address: "https://" + c.Agent.HTTPSAddr(), Token: registry.NewSecret(token), TLS: c.tls(), TTL: minTTL}
 }
 
-// announce registers an instance of the service as the operator.
-func (c *clusterTrial) announce(service, id string) registry.Registration {
+// tls returns the settings of a client that the agent accepts.
+func (c *clusterTrial) tls() TLS {
+	cert, key := c.ClientCertificate()
+	return TLS{CAFile: c.CAFile(), CertFile: cert, KeyFile: key}
+}
+
+// register registers an instance of the service as the operator.
+func (c *clusterTrial) register(service, id string) registry.Registration {
 	c.Helper()
-	g := register(c, c.as(c.Token), registry.Instance{ID: id, Service: service, Address: "10.0.0.1:80"})
+	g := watchtest.Register(c, c.as(c.Token), registry.Instance{ID: id, Service: service, Address: "10.0.0.1:80"})
 	c.Cleanup(func() {
-		if err := g.Deregister(within(c, patience)); err != nil {
+		if err := g.Deregister(watchtest.Context(c)); err != nil {
 			c.Error(err)
 		}
 	})
@@ -143,20 +152,20 @@ func (c *clusterTrial) announce(service, id string) registry.Registration {
 // testLeastPolicy does each operation with the rules that it needs, and without each of them in turn.
 func testLeastPolicy(c *clusterTrial) {
 	service := uniqueService()
-	other := c.announce(service, "other")
+	other := c.register(service, "other")
 	q := registry.Query{Service: service}
 	behind := c.config(c.Token)
 	behind.Sidecar = true
 	meshed := uniqueService()
-	inMesh := register(c, open(c, behind), registry.Instance{ID: "a", Service: meshed, Address: "10.0.0.1:80"})
-	defer inMesh.Deregister(within(c, patience))
+	inMesh := watchtest.Register(c, open(c, behind), registry.Instance{ID: "a", Service: meshed, Address: "10.0.0.1:80"})
+	defer inMesh.Deregister(watchtest.Context(c))
 	versions := 0
-	announceAndLeave := func(r *registry.Registry) error {
-		g, err := r.Register(within(c, patience), registry.Instance{ID: "a", Service: service, Address: "10.0.0.1:80"})
+	registerAndLeave := func(r *registry.Registry) error {
+		g, err := r.Register(watchtest.Context(c), registry.Instance{ID: "a", Service: service, Address: "10.0.0.1:80"})
 		if err != nil {
 			return err
 		}
-		return g.Deregister(within(c, patience))
+		return g.Deregister(watchtest.Context(c))
 	}
 	for _, o := range []struct {
 		name   string
@@ -164,19 +173,19 @@ func testLeastPolicy(c *clusterTrial) {
 		do     func(r *registry.Registry) error
 		config func(*Config)
 	}{
-		{"announce a sidecar", policyOfSidecar, announceAndLeave, func(conf *Config) { conf.Sidecar = true }},
-		{"announce", policyToAnnounce, func(r *registry.Registry) error {
-			g, err := r.Register(within(c, patience), registry.Instance{ID: "a", Service: service, Address: "10.0.0.1:80"})
+		{"register a sidecar", policyOfSidecar, registerAndLeave, func(conf *Config) { conf.Sidecar = true }},
+		{"register", policyToRegister, func(r *registry.Registry) error {
+			g, err := r.Register(watchtest.Context(c), registry.Instance{ID: "a", Service: service, Address: "10.0.0.1:80"})
 			if err != nil {
 				return err
 			}
 			for _, status := range []registry.Status{registry.Critical, registry.Maintenance, registry.Passing} {
-				update(c, g, func(in *registry.Instance) { in.Status = status })
+				watchtest.Update(c, g, func(in *registry.Instance) { in.Status = status })
 			}
-			return g.Deregister(within(c, patience))
+			return g.Deregister(watchtest.Context(c))
 		}, nil},
 		{"look up", policyToRead, func(r *registry.Registry) error {
-			set, err := r.Lookup(within(c, patience), q)
+			set, err := r.Lookup(watchtest.Context(c), q)
 			if err == nil && len(set) != 1 {
 				return fmt.Errorf("there are %d instances", len(set))
 			}
@@ -185,7 +194,7 @@ func testLeastPolicy(c *clusterTrial) {
 		{"watch", policyToRead, func(r *registry.Registry) error {
 			versions++
 			version := fmt.Sprint(versions)
-			for set, err := range r.Watch(within(c, patience), q) {
+			for set, err := range r.Watch(watchtest.Context(c), q) {
 				switch {
 				case err != nil:
 					return err
@@ -194,19 +203,19 @@ func testLeastPolicy(c *clusterTrial) {
 				case set[0].Version == version: // which the agent's stream tells
 					return nil
 				}
-				update(c, other, func(in *registry.Instance) { in.Version = version })
+				watchtest.Update(c, other, func(in *registry.Instance) { in.Version = version })
 			}
 			return errors.New("the watch ended")
 		}, nil},
 		{"look up over the mesh", policyToReadMesh, func(r *registry.Registry) error {
-			set, err := r.Lookup(within(c, patience), registry.Query{Service: meshed, AnyStatus: true})
+			set, err := r.Lookup(watchtest.Context(c), registry.Query{Service: meshed, AnyStatus: true})
 			if err == nil && len(set) != 1 {
 				return fmt.Errorf("there are %d instances", len(set))
 			}
 			return err
 		}, func(conf *Config) { conf.Connect = true }},
 		{"list services", policyToList, func(r *registry.Registry) error {
-			names, err := r.Services(within(c, patience))
+			names, err := r.Services(watchtest.Context(c))
 			if err == nil && !strings.Contains(strings.Join(names, " ")+" ", service+" ") {
 				return fmt.Errorf("there are %v", names)
 			}
@@ -221,7 +230,7 @@ func testLeastPolicy(c *clusterTrial) {
 					of = meshed
 				}
 			}
-			conf.Token = c.token(rules, of).SecretID
+			conf.Token = registry.NewSecret(c.token(rules, of).SecretID)
 			return open(c, conf)
 		}
 		if err := o.do(as(o.rules)); err != nil {
@@ -241,9 +250,9 @@ func testPolicyToKeepTags(c *clusterTrial) {
 	service := uniqueService()
 	conf := c.config(c.token(policyToKeepTags, service).SecretID)
 	conf.EnableTagOverride = true
-	g := register(c, open(c, conf), registry.Instance{ID: "a", Service: service, Address: "10.0.0.1:80", Tags: []string{"mine"}})
-	w := watch(c, c.as(c.Token), registry.Query{Service: service})
-	w.until("the instance", healthy(1))
+	g := watchtest.Register(c, open(c, conf), registry.Instance{ID: "a", Service: service, Address: "10.0.0.1:80", Tags: []string{"mine"}})
+	w := watchtest.Watch(c, c.as(c.Token), registry.Query{Service: service})
+	w.Until("the instance", watchtest.Healthy(1))
 	entries, _, err := c.operator.Health().Service(service, "", false, nil)
 	if err != nil || len(entries) != 1 {
 		c.Fatal(entries, err)
@@ -253,14 +262,14 @@ func testPolicyToKeepTags(c *clusterTrial) {
 	if _, err := c.operator.Catalog().Register(&api.CatalogRegistration{Node: node.Node, Address: node.Address, Service: entry, SkipNodeUpdate: true}, nil); err != nil {
 		c.Fatal(err)
 	}
-	theirs := func(p pair) bool { return len(p.set) == 1 && slices.Equal(p.set[0].Tags, []string{"theirs"}) }
-	w.until("the operator's tag", theirs)
-	update(c, g, func(in *registry.Instance) { in.Metadata = map[string]string{"k": "v"} })
-	p := w.until("the update", func(p pair) bool { return len(p.set) == 1 && p.set[0].Metadata["k"] == "v" })
+	theirs := func(p watchtest.Pair) bool { return len(p.Set) == 1 && slices.Equal(p.Set[0].Tags, []string{"theirs"}) }
+	w.Until("the operator's tag", theirs)
+	watchtest.Update(c, g, func(in *registry.Instance) { in.Metadata = map[string]string{"k": "v"} })
+	p := w.Until("the update", func(p watchtest.Pair) bool { return len(p.Set) == 1 && p.Set[0].Metadata["k"] == "v" })
 	if !theirs(p) {
-		c.Errorf("the update has the tags %v", p.set[0].Tags)
+		c.Errorf("the update has the tags %v", p.Set[0].Tags)
 	}
-	if err := g.Deregister(within(c, patience)); err != nil {
+	if err := g.Deregister(watchtest.Context(c)); err != nil {
 		c.Error(err)
 	}
 }

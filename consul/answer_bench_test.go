@@ -14,7 +14,9 @@ import (
 
 	"github.com/hashicorp/consul/api"
 
+	"github.com/rollcall-go/rollcall/consul/internal/codec"
 	"github.com/rollcall-go/rollcall/internal/testbed"
+	"github.com/rollcall-go/rollcall/internal/watchtest"
 	"github.com/rollcall-go/rollcall/registry"
 )
 
@@ -37,7 +39,7 @@ func record(b *testing.B, n int) []byte {
 		err := operator.Agent().ServiceRegister(&api.AgentServiceRegistration{
 			ID: fmt.Sprintf("web:web-10.1.%d.%d-8080", i/256, i%256), Name: "web", Address: fmt.Sprintf("10.1.%d.%d", i/256, i%256), Port: 8080,
 			Tags:    []string{"http", "blue"},
-			Meta:    map[string]string{"version": "1.4.2", "zone": "eu-1a", metaOwner: "ABCDEFGHIJKLMNOPQRSTUVWXYZ"},
+			Meta:    map[string]string{"version": "1.4.2", "zone": "eu-1a", codec.MetaOwner: "ABCDEFGHIJKLMNOPQRSTUVWXYZ"},
 			Weights: &api.AgentWeights{Passing: 1, Warning: 1},
 			Check:   &api.AgentServiceCheck{CheckID: fmt.Sprint("rollcall:web:", i), Name: "Rollcall", TTL: "10m", Status: api.HealthPassing},
 		})
@@ -45,7 +47,7 @@ func record(b *testing.B, n int) []byte {
 			b.Fatal(err)
 		}
 	}
-	for deadline := time.Now().Add(patience); ; {
+	for deadline := time.Now().Add(watchtest.Timeout); ; {
 		resp, err := http.Get("http://" + agent.Addr() + "/v1/health/service/web?passing=1")
 		if err != nil {
 			b.Fatal(err)
@@ -59,18 +61,18 @@ func record(b *testing.B, n int) []byte {
 			return body
 		}
 		if time.Now().After(deadline) {
-			b.Fatalf("the catalog does not hold %d instances", n)
+			b.Fatalf("the catalog does not have %d instances", n)
 		}
 	}
 }
 
-// BenchmarkAnswer measures what an answer of 1,000 instances costs, to a source that has had none before, one that had the
-// same but for one instance, and one that had the same. Each round measures it and Health().Service of consul/api, in turn.
+// BenchmarkAnswer measures what an answer of 1,000 instances costs a source whose last answer was none, an answer with one other
+// instance, or the same answer. Each round measures the source and Health().Service of consul/api, in turn.
 // Run
 //
 //	go test -run '^$' -bench Answer -benchtime 30x ./consul
 //
-// It reports the medians of both in milliseconds, and the ratios of time and of allocations, ours to theirs.
+// It reports the medians of both in milliseconds, and two ratios of the source to consul/api: of time and of allocations.
 func BenchmarkAnswer(b *testing.B) {
 	b.Setenv(api.HTTPAddrEnvName, "")
 	const n = 1000
@@ -100,19 +102,19 @@ func BenchmarkAnswer(b *testing.B) {
 				b.Fatal(err)
 			}
 			defer d.Close()
-			if d.client, err = api.NewClient(&api.Config{Address: "127.0.0.1:1", HttpClient: &http.Client{Transport: capturing{from}}}); err != nil {
+			if err := d.agent.SetTransport(from); err != nil {
 				b.Fatal(err)
 			}
 			q := registry.Query{Service: "web"}
-			src := &source{d: d, query: q}
+			src := &source{reader: reader{d: d}, query: q}
 			readTheirs := func() {
 				if got, _, err := theirs.Health().Service("web", "", true, nil); err != nil || len(got) != n {
 					b.Fatal(len(got), err)
 				}
 			}
 			readOurs := func() {
-				if got, _, err := src.read(context.Background(), 0, false); err != nil || len(got) != n {
-					b.Fatal(len(got), err)
+				if got, err := src.read(context.Background(), 0, false); err != nil || len(got.set) != n {
+					b.Fatal(len(got.set), err)
 				}
 			}
 			from.body = c.bodies[1]
@@ -122,7 +124,7 @@ func BenchmarkAnswer(b *testing.B) {
 			for i := range b.N {
 				from.body = c.bodies[i%2]
 				if c.fresh {
-					src = &source{d: d, query: q}
+					src = &source{reader: reader{d: d}, query: q}
 				}
 				for side, read := range []func(){readOurs, readTheirs} {
 					ms, count := cost(read)
@@ -141,7 +143,7 @@ func BenchmarkAnswer(b *testing.B) {
 
 // cost returns the milliseconds and the allocations that f takes.
 func cost(f func()) (ms, allocs float64) {
-	runtime.GC() // so that nobody pays for what the other has left
+	runtime.GC() // so that neither collects the other's garbage
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
 	began := time.Now()

@@ -8,12 +8,12 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/rollcall-go/rollcall/consul/internal/codec"
 	"github.com/rollcall-go/rollcall/registry"
 )
 
-// A proxy that answers everything with 200 and a page has not taken a write.
-func TestAWebPageIsNoAnswer(t *testing.T) {
-	clearEnvironment(t)
+// A proxy that answers a write with 200 and a web page has not carried it out.
+func TestDriver_TakesNoWebPageForAnAnswer(t *testing.T) {
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if strings.HasSuffix(r.URL.Path, "/checks") {
 			fmt.Fprint(w, "{}") // so that there is a write
@@ -28,12 +28,12 @@ func TestAWebPageIsNoAnswer(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer d.Close()
-	_, announce := d.Announce(t.Context(), minimal())
-	l := &lease{d: d, serviceID: "s:a", beating: make(chan struct{}, 1)}
+	_, registering := d.Register(t.Context(), minimal(), nil)
+	l := bareLease(d, "s:a", codec.Owner{})
 	_, services := d.Services(t.Context())
-	_, read := d.Follow(registry.Query{Service: "s"}).Next(t.Context())
+	_, read := d.Watch(registry.Query{Service: "s"}).Next(t.Context())
 	for what, err := range map[string]error{
-		"Announce": announce, "a heartbeat": l.repeat(t.Context(), patience), "Services": services, "Next": read,
+		"Register": registering, "a heartbeat": l.Renew(t.Context()), "Services": services, "Next": read,
 	} {
 		if !errors.Is(err, registry.ErrUnavailable) || !strings.Contains(err.Error(), "web page") {
 			t.Errorf("%s returns %v", what, err)

@@ -2,46 +2,36 @@ package consul
 
 import (
 	"testing"
-	"time"
 
 	"github.com/hashicorp/consul/api"
 
 	"github.com/rollcall-go/rollcall/internal/testbed"
+	"github.com/rollcall-go/rollcall/internal/watchtest"
 	"github.com/rollcall-go/rollcall/registry"
 )
 
-// An entry that somebody deletes from the catalog behind its agent's back is the agent's to restore. It does so with the next
-// update at once, and otherwise in its own time.
-func TestDeletedFromTheCatalog(t *testing.T) {
+// If another program deletes an entry from the catalog, the agent alone restores it after minutes. The driver reads the catalog once in
+// each Wait, and registers the instance again.
+func TestRegistration_ReturnsIfTheCatalogLosesIt(t *testing.T) {
+	t.Parallel()
 	agent := testbed.StartConsul(t)
 	operator := operatorOf(t, agent)
-	r := open(t, Config{Address: agent.Addr()})
-	w := watch(t, r, registry.Query{Service: "s"})
-	g := register(t, r, registry.Instance{ID: "a", Service: "s", Address: "h:1"})
-	w.until("the instance", healthy(1))
-
+	r := open(t, Config{Address: agent.Addr(), Wait: minWait})
+	w := watchtest.Watch(t, r, registry.Query{Service: "s"})
+	g := watchtest.Register(t, r, registry.Instance{ID: "a", Service: "s", Address: "h:1"})
+	w.Until("the instance", watchtest.Healthy(1))
+	created := func() uint64 {
+		entries, _, err := operator.Health().Service("s", "", true, nil)
+		if err != nil || len(entries) != 1 {
+			return 0
+		}
+		return entries[0].Service.CreateIndex
+	}
+	before := created()
 	if _, err := operator.Catalog().Deregister(&api.CatalogDeregistration{Node: agent.Node(), ServiceID: "s:a"}, nil); err != nil {
 		t.Fatal(err)
 	}
-	deleted := time.Now()
-	w.until("that it is gone", healthy(0))
-	if *slow {
-		for {
-			entries, _, err := operator.Health().Service("s", "", true, nil)
-			if err == nil && len(entries) == 1 {
-				break
-			}
-			if time.Since(deleted) > 5*time.Minute {
-				t.Fatal("the agent has not restored it")
-			}
-			time.Sleep(100 * time.Millisecond)
-		}
-		t.Logf("the agent has restored it after %v", time.Since(deleted).Round(time.Second))
-	} else {
-		update(t, g, func(in *registry.Instance) { in.Version = "2" })
-	}
-	w.until("the instance again", healthy(1))
-	if err := g.Err(); err != nil {
-		t.Error(err)
-	}
+	watchtest.Eventually(t, "the catalog has another entry of it", func() bool { now := created(); return now != 0 && now != before })
+	w.Until("the instance again", watchtest.Healthy(1))
+	watchtest.Eventually(t, "it is registered", func() bool { return g.Err() == nil })
 }

@@ -2,7 +2,6 @@ package consul
 
 import (
 	"cmp"
-	"context"
 	"fmt"
 	"slices"
 	"strings"
@@ -10,67 +9,90 @@ import (
 
 	"github.com/hashicorp/consul/api"
 
+	"github.com/rollcall-go/rollcall/consul/internal/codec"
+	"github.com/rollcall-go/rollcall/internal/document"
+	"github.com/rollcall-go/rollcall/internal/oneline"
 	"github.com/rollcall-go/rollcall/registry"
 )
 
 // Kinds of check that [Checks].Kinds names.
 const (
-	CheckTTL  = "ttl"  // the process gives a sign of life within each Config.TTL
-	CheckGRPC = "grpc" // the agent asks the standard health service, grpc.health.v1
+	CheckTTL  = "ttl"  // the process sends a heartbeat within each Config.TTL
+	CheckGRPC = "grpc" // the agent calls the standard health service, grpc.health.v1
 	CheckHTTP = "http" // the agent gets a URL: 2xx passes, 429 warns, everything else is critical
 	CheckTCP  = "tcp"  // the agent connects
 )
 
-// DefaultCheckInterval is [Checks].Interval where that is 0.
+// DefaultCheckInterval is the default of [Checks].Interval.
 const DefaultCheckInterval = 10 * time.Second
 
-// Checks say how Consul finds out how an instance does. The agent runs all but [CheckTTL] by itself, from where it is, and an
-// instance is no better than the worst of its checks. The zero value is CheckTTL alone.
+// Checks say how Consul finds out whether an instance is healthy. The agent runs all checks except [CheckTTL] itself, from its own
+// host. An instance has the status of its worst check. The zero value is CheckTTL alone.
 type Checks struct {
-	// Kinds are the kinds of check, with commas between them, such as "ttl,grpc". Default: [CheckTTL]. Without that kind there are no
-	// signs of life: a check that only an update writes then holds the announced status.
-	Kinds string `json:"kinds,omitempty" yaml:"kinds,omitempty"`
-	// Interval is the time between two checks that the agent makes, at least 1 s. Default: [DefaultCheckInterval].
-	Interval time.Duration `json:"interval,omitempty" yaml:"interval,omitempty"`
-	// Timeout bounds one such check. Default: Interval, and 10 s at most.
-	Timeout time.Duration `json:"timeout,omitempty" yaml:"timeout,omitempty"`
-	// SuccessBeforePassing and FailuresBeforeCritical are how many results in a row it takes to change to passing and to
-	// critical. 0 is 1.
-	SuccessBeforePassing   int `json:"success_before_passing,omitempty" yaml:"success_before_passing,omitempty"`
-	FailuresBeforeCritical int `json:"failures_before_critical,omitempty" yaml:"failures_before_critical,omitempty"`
-	// TLS is for servers that speak gRPC and HTTP over TLS.
-	TLS bool `json:"tls,omitempty" yaml:"tls,omitempty"`
-	// InsecureSkipVerify takes any certificate of theirs.
-	InsecureSkipVerify bool `json:"insecure_skip_verify,omitempty" yaml:"insecure_skip_verify,omitempty"`
+	// Kinds are the kinds of check: [CheckTTL], [CheckGRPC], [CheckHTTP] and [CheckTCP]. Without CheckTTL there are no heartbeats: the
+	// instance then has a check for its status that only an update writes. A check by the agent passes from its registration until the agent
+	// makes it for the first time, within an Interval, also if the agent lost the entry while the check was critical. Default: CheckTTL
+	// alone.
+	Kinds []string `json:"kinds,omitempty" yaml:"kinds,omitempty" mapstructure:"kinds" koanf:"kinds"`
+	// Interval is the time between two checks by the agent, at least 1 s. Default: 10 s, [DefaultCheckInterval].
+	Interval time.Duration `json:"interval,omitempty" yaml:"interval,omitempty" mapstructure:"interval" koanf:"interval"`
+	// Timeout bounds one such check. Default: Interval, but at most 10 s.
+	Timeout time.Duration `json:"timeout,omitempty" yaml:"timeout,omitempty" mapstructure:"timeout" koanf:"timeout"`
+	// SuccessBeforePassing and FailuresBeforeCritical are the numbers of equal results in a row after which a check by the agent changes
+	// to passing and to critical. Default: 0, which means 1.
+	SuccessBeforePassing   int `json:"success_before_passing,omitempty" yaml:"success_before_passing,omitempty" mapstructure:"success_before_passing" koanf:"success_before_passing"`
+	FailuresBeforeCritical int `json:"failures_before_critical,omitempty" yaml:"failures_before_critical,omitempty" mapstructure:"failures_before_critical" koanf:"failures_before_critical"`
+	// TLS makes the agent use TLS for CheckGRPC and CheckHTTP. Default: false.
+	TLS bool `json:"tls,omitempty" yaml:"tls,omitempty" mapstructure:"tls" koanf:"tls"`
+	// InsecureSkipVerify makes the agent accept any certificate of the instance. Default: false.
+	InsecureSkipVerify bool `json:"insecure_skip_verify,omitempty" yaml:"insecure_skip_verify,omitempty" mapstructure:"insecure_skip_verify" koanf:"insecure_skip_verify"`
 
-	// GRPCService is the name that CheckGRPC asks for; "" is the server as a whole.
-	GRPCService string `json:"grpc_service,omitempty" yaml:"grpc_service,omitempty"`
-	// HTTPPath is what CheckHTTP gets, from a slash on. Default: "/".
-	HTTPPath string `json:"http_path,omitempty" yaml:"http_path,omitempty"`
-	// GRPCEndpoint, HTTPEndpoint and TCPEndpoint name the endpoint of the instance that is checked; "" is its address.
-	GRPCEndpoint string `json:"grpc_endpoint,omitempty" yaml:"grpc_endpoint,omitempty"`
-	HTTPEndpoint string `json:"http_endpoint,omitempty" yaml:"http_endpoint,omitempty"`
-	TCPEndpoint  string `json:"tcp_endpoint,omitempty" yaml:"tcp_endpoint,omitempty"`
+	// GRPCService is the name of the service whose health CheckGRPC asks for. Default: "", the server as a whole.
+	GRPCService string `json:"grpc_service,omitempty" yaml:"grpc_service,omitempty" mapstructure:"grpc_service" koanf:"grpc_service"`
+	// HTTPPath is the path of the URL of CheckHTTP, which begins with a slash. Default: "/".
+	HTTPPath string `json:"http_path,omitempty" yaml:"http_path,omitempty" mapstructure:"http_path" koanf:"http_path"`
+	// GRPCEndpoint, HTTPEndpoint and TCPEndpoint are the names of the endpoints of the instance that are checked. Default: "", the
+	// address of the instance.
+	GRPCEndpoint string `json:"grpc_endpoint,omitempty" yaml:"grpc_endpoint,omitempty" mapstructure:"grpc_endpoint" koanf:"grpc_endpoint"`
+	HTTPEndpoint string `json:"http_endpoint,omitempty" yaml:"http_endpoint,omitempty" mapstructure:"http_endpoint" koanf:"http_endpoint"`
+	TCPEndpoint  string `json:"tcp_endpoint,omitempty" yaml:"tcp_endpoint,omitempty" mapstructure:"tcp_endpoint" koanf:"tcp_endpoint"`
 }
 
-// maxCheckTimeout is the default of Checks.Timeout at most, which is what Consul has.
+// MarshalJSON writes durations as text.
+func (k Checks) MarshalJSON() ([]byte, error) { return document.MarshalJSON(k) }
+
+// UnmarshalJSON sets the fields that data names, as [Config.UnmarshalJSON] does.
+func (k *Checks) UnmarshalJSON(data []byte) error { return document.UnmarshalJSON(data, k) }
+
+// UnmarshalYAML does the same with YAML.
+func (k *Checks) UnmarshalYAML(unmarshal func(any) error) error {
+	return document.UnmarshalYAML(unmarshal, k)
+}
+
+// UnmarshalMapstructure does the same with a document that viper or koanf has parsed.
+func (k *Checks) UnmarshalMapstructure(in any) error { return document.UnmarshalMap(in, k) }
+
+// Validate returns an error that wraps [registry.ErrInvalid] and names every field of k that cannot be used.
+func (k Checks) Validate() error {
+	var errs []error
+	k.check(func(field string, value any, why string) { errs = append(errs, invalid(field, value, why)) })
+	return oneline.Join(errs...)
+}
+
+// maxCheckTimeout bounds the default of Checks.Timeout. It is Consul's own default.
 const maxCheckTimeout = 10 * time.Second
 
-// kinds are those of Kinds, as they stand there.
+// kinds returns Kinds, or its default.
 func (k Checks) kinds() []string {
-	if k.Kinds == "" {
+	if len(k.Kinds) == 0 {
 		return []string{CheckTTL}
 	}
-	list := strings.Split(k.Kinds, ",")
-	for i := range list {
-		list[i] = strings.TrimSpace(list[i])
-	}
-	return list
+	return k.Kinds
 }
 
 func (k Checks) has(kind string) bool { return slices.Contains(k.kinds(), kind) }
 
-// check reports what is wrong with k, by field, value and reason.
+// check calls fail with the field, the value and the reason of each fault in k.
 func (k Checks) check(fail func(field string, value any, why string)) {
 	kinds := k.kinds()
 	for i, kind := range kinds {
@@ -78,7 +100,7 @@ func (k Checks) check(fail func(field string, value any, why string)) {
 		case !slices.Contains([]string{CheckTTL, CheckGRPC, CheckHTTP, CheckTCP}, kind):
 			fail("Checks.Kinds (check)", fmt.Sprintf("%q", kind), "is none of ttl, grpc, http and tcp")
 		case slices.Contains(kinds[:i], kind):
-			fail("Checks.Kinds (check)", fmt.Sprintf("%q", kind), "stands there twice")
+			fail("Checks.Kinds (check)", fmt.Sprintf("%q", kind), "is there twice")
 		}
 	}
 	if k.Interval != 0 && k.Interval < time.Second {
@@ -96,10 +118,10 @@ func (k Checks) check(fail func(field string, value any, why string)) {
 	if k.HTTPPath != "" && !strings.HasPrefix(k.HTTPPath, "/") {
 		fail("Checks.HTTPPath (check-http-path)", fmt.Sprintf("%q", k.HTTPPath), "does not begin with a slash")
 	}
-	// A setting for a check that is not made is a mistake that nobody would see.
+	// A setting for a check that is not made is a mistake that would go unnoticed.
 	idle := func(set bool, field string, of ...string) {
 		if set && !slices.ContainsFunc(of, k.has) {
-			fail(field, "it", "is set, and Checks.Kinds (check) does not name "+strings.Join(of, " or "))
+			fail(field, "it", "is set, but Checks.Kinds (check) does not have "+strings.Join(of, " or "))
 		}
 	}
 	agents := []string{CheckGRPC, CheckHTTP, CheckTCP}
@@ -116,35 +138,35 @@ func (k Checks) check(fail func(field string, value any, why string)) {
 	idle(k.TCPEndpoint != "", "Checks.TCPEndpoint (check-tcp-endpoint)", CheckTCP)
 }
 
-// standingTTL is that of the check which only holds the announced status, without signs of life: Consul has no check that
-// never expires, and this is ten years.
+// standingTTL is the TTL of a check that only has the status of an instance, and gets no heartbeats: ten years, since Consul has no
+// check that never expires.
 const standingTTL = 10 * 365 * 24 * time.Hour
 
-// statusCheck is the check that an Update sets.
+// statusCheck returns the check whose status an Update sets.
 func (s *settings) statusCheck(in *registry.Instance, serviceID string) *api.AgentServiceCheck {
 	c := &api.AgentServiceCheck{
 		CheckID: checkID(serviceID),
 		Name:    "Rollcall",
-		// Otherwise a new check would be critical until the first heartbeat. That of an instance which begins in
-		// maintenance is, until the maintenance has begun.
-		Status: firstStatus(in.Status),
+		// Otherwise a new check would be critical until the first heartbeat. If the instance begins in maintenance, it is critical
+		// until Consul's maintenance mode is on.
+		Status: codec.InitialStatus(in.Status),
 	}
 	if !s.Checks.has(CheckTTL) {
-		c.Notes = "The status that the process has announced."
+		c.Notes = "The status that the process has registered."
 		c.TTL = standingTTL.String()
-		return c // what the process says of itself is no reason to remove it
+		return c // a status that the process itself has set is no reason to remove the entry
 	}
 	reap := s.DeregisterAfter
 	if in.Status == registry.Critical {
 		reap = max(reap, reapCritical)
 	}
-	c.Notes = "The process that announced the instance gives a sign of life within each TTL."
+	c.Notes = "The process that registered the instance sends a heartbeat within each TTL."
 	c.TTL = s.TTL.String()
 	c.DeregisterCriticalServiceAfter = reap.String()
 	return c
 }
 
-// agentChecks are those that the agent makes.
+// agentChecks returns the checks that the agent makes.
 func (s *settings) agentChecks(in *registry.Instance, serviceID string) (checks api.AgentServiceChecks, err error) {
 	k := s.Checks
 	interval := cmp.Or(k.Interval, DefaultCheckInterval)
@@ -165,11 +187,12 @@ func (s *settings) agentChecks(in *registry.Instance, serviceID string) (checks 
 			CheckID: agentCheckID(kind, serviceID), Name: "Rollcall " + kind,
 			Interval: interval.String(), Timeout: timeout.String(),
 			SuccessBeforePassing: k.SuccessBeforePassing, FailuresBeforeCritical: k.FailuresBeforeCritical,
-			// Whoever announces an instance that is ready says so: nobody waits an interval for it. How it is announced
-			// otherwise is for the other check.
+			// A new instance does not wait an interval for its first check. The status check has the status that it was
+			// registered with.
 			Status: api.HealthPassing,
 		}
-		// A process that is dead is removed by the TTL check, where there is one. One that lives would be back at once, as passing.
+		// If there is a TTL check, it removes the entry of a dead process. To remove the entry of a live process has no use: it would
+		// register again at once, as passing.
 		if !k.has(CheckTTL) {
 			c.DeregisterCriticalServiceAfter = s.DeregisterAfter.String()
 		}
@@ -193,28 +216,17 @@ func (s *settings) agentChecks(in *registry.Instance, serviceID string) (checks 
 	return checks, nil
 }
 
-// agentCheckID is explicit, and has the service's ID last: that may hold colons.
+// agentCheckID returns the ID of a check by the agent. The ID of the service comes last, since it may have colons in it.
 func agentCheckID(kind, serviceID string) string { return "rollcall-" + kind + ":" + serviceID }
 
-// isAgentCheck reports whether some configuration of this package gives the entry a check of that ID.
+// isAgentCheck reports whether this package gives the entry a check of that ID with some configuration.
 func isAgentCheck(id, serviceID string) bool {
 	return slices.ContainsFunc([]string{CheckGRPC, CheckHTTP, CheckTCP}, func(kind string) bool { return id == agentCheckID(kind, serviceID) })
 }
 
-// dropChecks removes those of checks that an earlier configuration has left: the registration does not, unless it is told to
-// remove an operator's maintenance too, and nobody would see to them.
-func (l *lease) dropChecks(ctx context.Context, service *api.AgentServiceRegistration, checks map[string]*api.AgentCheck) error {
-	for id := range checks {
-		wanted := slices.ContainsFunc(service.Checks, func(c *api.AgentServiceCheck) bool { return c.CheckID == id })
-		if wanted || !isAgentCheck(id, l.serviceID) {
-			continue
-		}
-		err := l.call(ctx, "deregister check "+id, func(ctx context.Context) error {
-			return l.d.client.Agent().CheckDeregisterOpts(id, l.d.agentOptions(ctx))
-		})
-		if err != nil && !isGone(err) {
-			return err
-		}
-	}
-	return nil
-}
+// reapCritical is the least DeregisterAfter for an instance whose own status is critical. Consul cannot tell it from one whose heartbeats have
+// ceased: it would remove the instance once a minute, and the process would register it again.
+const reapCritical = time.Hour
+
+// checkID returns the ID of the TTL check. It is explicit since the ID that Consul would choose depends on the number of checks.
+func checkID(serviceID string) string { return "rollcall:" + serviceID }

@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -20,14 +21,16 @@ import (
 	"google.golang.org/grpc/health/grpc_health_v1"
 
 	"github.com/rollcall-go/rollcall/internal/testbed"
+	"github.com/rollcall-go/rollcall/internal/watchtest"
 	"github.com/rollcall-go/rollcall/registry"
 )
 
-func statusIs(s registry.Status) func(pair) bool {
-	return func(p pair) bool { in := p.find("a"); return p.err == nil && in != nil && in.Status == s }
+func statusIs(s registry.Status) func(watchtest.Pair) bool {
+	return func(p watchtest.Pair) bool { in := p.Find("a"); return p.Err == nil && in != nil && in.Status == s }
 }
 
-func TestChecksOfAnAgent(t *testing.T) {
+func TestChecks_OfAnAgent(t *testing.T) {
+	t.Parallel()
 	agent := testbed.StartConsul(t)
 	operator := operatorOf(t, agent)
 
@@ -55,48 +58,48 @@ func TestChecksOfAnAgent(t *testing.T) {
 
 	proxy := testbed.NewProxy(t, agent.Addr())
 	r := open(t, Config{Address: proxy.Addr(), Checks: Checks{
-		Kinds: "grpc, http,tcp", Interval: time.Second, Timeout: time.Second, FailuresBeforeCritical: 2,
+		Kinds: []string{CheckGRPC, CheckHTTP, CheckTCP}, Interval: time.Second, Timeout: time.Second, FailuresBeforeCritical: 2,
 		HTTPEndpoint: "web", HTTPPath: "/health",
-	}})
-	w := watch(t, r, registry.Query{Service: "s", AnyStatus: true})
-	g := register(t, r, registry.Instance{ID: "a", Service: "s", Address: listener.Addr().String(),
+	}, Options: registry.Options{KeepOnClose: true}})
+	w := watchtest.Watch(t, r, registry.Query{Service: "s", AnyStatus: true})
+	g := watchtest.Register(t, r, registry.Instance{ID: "a", Service: "s", Address: listener.Addr().String(),
 		Endpoints: map[string]string{"web": strings.TrimPrefix(web.URL, "http://")}})
-	w.until("the instance", statusIs(registry.Passing))
-	if p := w.all(); p[len(p)-1].find("a") == nil {
+	w.Until("the instance", statusIs(registry.Passing))
+	if p := w.All(); p[len(p)-1].Find("a") == nil {
 		t.Fatal(p)
 	}
-	for _, p := range w.all() {
-		if in := p.find("a"); in != nil && in.Status != registry.Passing {
-			t.Errorf("an instance that was announced as ready was seen as %v", in.Status)
+	for _, p := range w.All() {
+		if in := p.Find("a"); in != nil && in.Status != registry.Passing {
+			t.Errorf("an instance that was registered as ready was seen as %v", in.Status)
 		}
 	}
 	checks, err := operator.Agent().Checks()
 	if err != nil || len(checks) != 4 {
-		t.Fatalf("%d checks, want three and that of the status: %v", len(checks), err)
+		t.Fatalf("%d checks, want three and the check of the status: %v", len(checks), err)
 	}
 
 	state.SetServingStatus("", grpc_health_v1.HealthCheckResponse_NOT_SERVING)
-	w.until("what gRPC says", statusIs(registry.Critical))
+	w.Until("what gRPC says", statusIs(registry.Critical))
 	state.SetServingStatus("", grpc_health_v1.HealthCheckResponse_SERVING)
-	w.until("what gRPC says now", statusIs(registry.Passing))
+	w.Until("what gRPC says now", statusIs(registry.Passing))
 
 	status.Store(http.StatusTooManyRequests)
-	w.until("what HTTP says", statusIs(registry.Warning))
+	w.Until("what HTTP says", statusIs(registry.Warning))
 	status.Store(http.StatusInternalServerError)
-	w.until("what HTTP says next", statusIs(registry.Critical))
+	w.Until("what HTTP says next", statusIs(registry.Critical))
 	if n := failures.Load(); n < 2 {
 		t.Errorf("critical after %d failures, want 2", n)
 	}
 	status.Store(http.StatusOK)
-	w.until("what HTTP says now", statusIs(registry.Passing))
+	w.Until("what HTTP says now", statusIs(registry.Passing))
 
 	for _, s := range []registry.Status{registry.Warning, registry.Critical, registry.Maintenance, registry.Passing} {
-		update(t, g, func(in *registry.Instance) { in.Status = s })
-		w.until("the update to "+s.String(), statusIs(s))
+		watchtest.Update(t, g, func(in *registry.Instance) { in.Status = s })
+		w.Until("the update to "+s.String(), statusIs(s))
 	}
 
 	srv.Stop()
-	w.until("that nothing listens", statusIs(registry.Critical))
+	w.Until("that nothing listens", statusIs(registry.Critical))
 	r.Close()
 	for _, q := range proxy.Log() {
 		if strings.HasPrefix(q.Path, "/v1/agent/check/update/") && strings.Contains(q.Path, "rollcall-") {
@@ -104,18 +107,19 @@ func TestChecksOfAnAgent(t *testing.T) {
 		}
 	}
 
-	// The next process has heartbeats alone: nothing that the first one left may keep it critical.
+	// The next process has heartbeats only: no check of the first process may keep it critical.
 	next := open(t, Config{Address: agent.Addr()})
-	register(t, next, g.Instance())
+	watchtest.Register(t, next, g.Instance())
 	if checks, err = operator.Agent().Checks(); err != nil || len(checks) != 1 {
-		t.Errorf("%d checks, want that of the status alone: %v", len(checks), err)
+		t.Errorf("%d checks, want the check of the status alone: %v", len(checks), err)
 	}
-	v := watch(t, next, registry.Query{Service: "s"})
-	v.until("the instance", statusIs(registry.Passing))
+	v := watchtest.Watch(t, next, registry.Query{Service: "s"})
+	v.Until("the instance", statusIs(registry.Passing))
 }
 
-// The agent speaks TLS to those that want it, and trusts a certificate that it cannot verify only where it is told to.
-func TestChecksOverTLS(t *testing.T) {
+// With Checks.TLS the agent checks over TLS. It accepts a certificate that it cannot verify only with InsecureSkipVerify.
+func TestChecks_OverTLS(t *testing.T) {
+	t.Parallel()
 	agent := testbed.StartConsul(t)
 	dir := t.TempDir()
 	cert, key := filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
@@ -140,31 +144,32 @@ func TestChecksOverTLS(t *testing.T) {
 
 	in := registry.Instance{ID: "a", Service: "s", Address: listener.Addr().String(), Endpoints: map[string]string{"web": strings.TrimPrefix(web.URL, "https://")}}
 	conf := Config{Address: agent.Addr(), Checks: Checks{
-		Kinds: "grpc,http", Interval: time.Second, TLS: true, InsecureSkipVerify: true, GRPCService: "greeter", HTTPEndpoint: "web",
+		Kinds: []string{CheckGRPC, CheckHTTP}, Interval: time.Second, TLS: true, InsecureSkipVerify: true, GRPCService: "greeter", HTTPEndpoint: "web",
 	}}
-	w := watch(t, open(t, conf), registry.Query{Service: "s", AnyStatus: true})
-	register(t, open(t, conf), in)
-	w.until("that the server knows no such service", statusIs(registry.Critical))
+	w := watchtest.Watch(t, open(t, conf), registry.Query{Service: "s", AnyStatus: true})
+	watchtest.Register(t, open(t, conf), in)
+	w.Until("that the server knows no such service", statusIs(registry.Critical))
 	state.SetServingStatus("greeter", grpc_health_v1.HealthCheckResponse_SERVING)
-	w.until("what gRPC says", statusIs(registry.Passing))
+	w.Until("what gRPC says", statusIs(registry.Passing))
 	status.Store(http.StatusInternalServerError)
-	w.until("what HTTP says", statusIs(registry.Critical))
+	w.Until("what HTTP says", statusIs(registry.Critical))
 	status.Store(http.StatusOK)
-	w.until("what HTTP says now", statusIs(registry.Passing))
+	w.Until("what HTTP says now", statusIs(registry.Passing))
 
 	conf.Checks.InsecureSkipVerify = false
 	in.Service = "strict"
-	v := watch(t, open(t, conf), registry.Query{Service: "strict", AnyStatus: true})
-	register(t, open(t, conf), in)
-	v.until("that the certificate is of nobody whom the agent trusts", statusIs(registry.Critical))
+	v := watchtest.Watch(t, open(t, conf), registry.Query{Service: "strict", AnyStatus: true})
+	watchtest.Register(t, open(t, conf), in)
+	v.Until("that the agent does not trust the certificate", statusIs(registry.Critical))
 }
 
-func TestHeartbeatsOnlyWithTTL(t *testing.T) {
+func TestTTL_IsZeroWithoutTheTTLCheck(t *testing.T) {
+	t.Parallel()
 	agent := testbed.StartConsul(t)
-	beats := func(service, kinds string) *testbed.Proxy {
+	beats := func(service string, kinds ...string) *testbed.Proxy {
 		proxy := testbed.NewProxy(t, agent.Addr())
 		r := open(t, Config{Address: proxy.Addr(), TTL: minTTL, Checks: Checks{Kinds: kinds}})
-		register(t, r, registry.Instance{ID: "a", Service: service, Address: agent.Addr()})
+		watchtest.Register(t, r, registry.Instance{ID: "a", Service: service, Address: agent.Addr()})
 		return proxy
 	}
 	count := func(p *testbed.Proxy) (n int) {
@@ -175,21 +180,21 @@ func TestHeartbeatsOnlyWithTTL(t *testing.T) {
 		}
 		return n
 	}
-	without, with := beats("without", "tcp"), beats("with", "tcp,ttl")
-	eventually(t, "heartbeats", func() bool { return count(with) >= 2 })
-	if n := count(without); n != 0 {
-		t.Errorf("%d heartbeats of an instance that the agent checks", n)
+	without, with := beats("without", CheckTCP), beats("with", CheckTCP, CheckTTL)
+	watchtest.Eventually(t, "heartbeats", func() bool { return count(with) >= 2 })
+	if n := count(without); n != 1 {
+		t.Errorf("%d heartbeats of an instance that the agent checks, want one with its registration", n)
 	}
 }
 
-func TestCheckOfAMissingEndpoint(t *testing.T) {
-	s := &settings{Config: Config{Checks: Checks{Kinds: CheckHTTP, HTTPEndpoint: "web"}}.withDefaults()}
+func TestRegister_RefusesACheckOfAMissingEndpoint(t *testing.T) {
+	s := &settings{Config: Config{Checks: Checks{Kinds: []string{CheckHTTP}, HTTPEndpoint: "web"}}.withDefaults()}
 	if _, err := s.agentChecks(minimal(), "s:a"); !errors.Is(err, registry.ErrInvalid) || !strings.Contains(err.Error(), `"web"`) {
 		t.Error(err)
 	}
 }
 
-func TestReapOfAnAnnouncedCritical(t *testing.T) {
+func TestRegister_DelaysTheReapingOfACriticalInstance(t *testing.T) {
 	for name, c := range map[string]struct {
 		config Config
 		status registry.Status
@@ -198,8 +203,8 @@ func TestReapOfAnAnnouncedCritical(t *testing.T) {
 		"passing":                       {Config{}, registry.Passing, "1m0s"},
 		"critical":                      {Config{}, registry.Critical, "1h0m0s"},
 		"critical, with more":           {Config{DeregisterAfter: 2 * time.Hour}, registry.Critical, "2h0m0s"},
-		"critical, and no heartbeat":    {Config{Checks: Checks{Kinds: CheckTCP}}, registry.Critical, ""},
-		"critical, heartbeats and more": {Config{Checks: Checks{Kinds: "tcp,ttl"}}, registry.Critical, "1h0m0s"},
+		"critical, and no heartbeat":    {Config{Checks: Checks{Kinds: []string{CheckTCP}}}, registry.Critical, ""},
+		"critical, heartbeats and more": {Config{Checks: Checks{Kinds: []string{CheckTCP, CheckTTL}}}, registry.Critical, "1h0m0s"},
 	} {
 		s := &settings{Config: c.config.withDefaults()}
 		in := minimal()
@@ -210,7 +215,7 @@ func TestReapOfAnAnnouncedCritical(t *testing.T) {
 	}
 }
 
-func TestIsAgentCheck(t *testing.T) {
+func TestIsAgentCheck_KnowsItsOwnChecks(t *testing.T) {
 	for id, want := range map[string]bool{
 		agentCheckID(CheckGRPC, "s:a"): true, agentCheckID(CheckTCP, "s:a"): true,
 		agentCheckID(CheckGRPC, "s:b"): false, checkID("s:a"): false, "rollcall-ttl:s:a": false, "rollcall-:s:a": false, "other": false,
@@ -221,8 +226,8 @@ func TestIsAgentCheck(t *testing.T) {
 	}
 }
 
-func TestWhatTheAgentIsAsked(t *testing.T) {
-	s := &settings{Config: Config{Checks: Checks{Kinds: "grpc,http,tcp,ttl", Interval: 30 * time.Second, SuccessBeforePassing: 3,
+func TestRegister_SendsTheChecksOfTheConfig(t *testing.T) {
+	s := &settings{Config: Config{Checks: Checks{Kinds: []string{CheckGRPC, CheckHTTP, CheckTCP, CheckTTL}, Interval: 30 * time.Second, SuccessBeforePassing: 3,
 		TLS: true, InsecureSkipVerify: true, GRPCService: "g", HTTPEndpoint: "web"}}.withDefaults()}
 	in := minimal()
 	in.Endpoints = map[string]string{"web": "[::1]:80"}
@@ -237,40 +242,41 @@ func TestWhatTheAgentIsAsked(t *testing.T) {
 			t.Errorf("%+v, want %q", c, want)
 		}
 	}
-	s.Checks = Checks{Kinds: "tcp"} // without signs of life nothing else tells that the process is dead
+	s.Checks = Checks{Kinds: []string{CheckTCP}} // without heartbeats, only this check notices that the process is dead
 	if checks, err := s.agentChecks(in, "s:a"); err != nil || len(checks) != 1 || checks[0].DeregisterCriticalServiceAfter != "1m0s" {
-		t.Errorf("without ttl it is asked %+v, %v", checks, err)
+		t.Errorf("without ttl the checks are %+v, %v", checks, err)
 	}
 }
 
-func TestWarningWeight(t *testing.T) {
+func TestWarningWeight_IsTheWeightWhileAnInstanceWarns(t *testing.T) {
+	t.Parallel()
 	agent := testbed.StartConsul(t)
 	r := open(t, Config{Address: agent.Addr(), WarningWeight: 25})
-	w := watch(t, r, registry.Query{Service: "s", AnyStatus: true})
-	g := register(t, r, registry.Instance{ID: "a", Service: "s", Address: "h:1", Weight: 40})
-	weighs := func(n int, s registry.Status) func(pair) bool {
-		return func(p pair) bool { in := p.find("a"); return in != nil && in.Weight == n && in.Status == s }
+	w := watchtest.Watch(t, r, registry.Query{Service: "s", AnyStatus: true})
+	g := watchtest.Register(t, r, registry.Instance{ID: "a", Service: "s", Address: "h:1", Weight: 40})
+	weighs := func(n int, s registry.Status) func(watchtest.Pair) bool {
+		return func(p watchtest.Pair) bool { in := p.Find("a"); return in != nil && in.Weight == n && in.Status == s }
 	}
-	w.until("its weight", weighs(40, registry.Passing))
-	update(t, g, func(in *registry.Instance) { in.Status = registry.Warning })
-	w.until("a quarter of it", weighs(10, registry.Warning))
-	update(t, g, func(in *registry.Instance) { in.Status = registry.Passing })
-	w.until("all of it", weighs(40, registry.Passing))
+	w.Until("its weight", weighs(40, registry.Passing))
+	watchtest.Update(t, g, func(in *registry.Instance) { in.Status = registry.Warning })
+	w.Until("a quarter of it", weighs(10, registry.Warning))
+	watchtest.Update(t, g, func(in *registry.Instance) { in.Status = registry.Passing })
+	w.Until("all of it", weighs(40, registry.Passing))
 }
 
-func TestChecksByURL(t *testing.T) {
+func TestChecks_ByURL(t *testing.T) {
 	for text, want := range map[string]Checks{
 		"consul://a:1":            {},
-		"consul://a:1?check=grpc": {Kinds: "grpc"},
+		"consul://a:1?check=grpc": {Kinds: []string{CheckGRPC}},
 		"consul://a:1?check=http,ttl&check-http-path=/health&check-interval=5s&check-timeout=1s&check-http-endpoint=web&check-failures=3": {
-			Kinds: "http,ttl", HTTPPath: "/health", HTTPEndpoint: "web", Interval: 5 * time.Second, Timeout: time.Second, FailuresBeforeCritical: 3},
+			Kinds: []string{CheckHTTP, CheckTTL}, HTTPPath: "/health", HTTPEndpoint: "web", Interval: 5 * time.Second, Timeout: time.Second, FailuresBeforeCritical: 3},
 	} {
 		u, err := url.Parse(text)
 		if err != nil {
 			t.Fatal(err)
 		}
 		c, err := parseURL(u)
-		if err = errors.Join(err, c.check()); err != nil || c.Checks != want {
+		if err = errors.Join(err, c.check()); err != nil || !reflect.DeepEqual(c.Checks, want) {
 			t.Errorf("%s: %+v, %v", text, c.Checks, err)
 		}
 	}

@@ -12,21 +12,23 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rollcall-go/rollcall/consul/internal/agent"
+	"github.com/rollcall-go/rollcall/consul/internal/codec"
+	"github.com/rollcall-go/rollcall/internal/sleep"
 	"github.com/rollcall-go/rollcall/registry"
 )
 
-// An agent that takes its time has everything that a process does at once in flight, and sees no more connections than it takes.
-func TestAProcessKeepsToItsConnections(t *testing.T) {
-	clearEnvironment(t)
+// The agent is slow, so all calls of a process are in flight at once. It still sees no more connections than it accepts.
+func TestDriver_LimitsItsConnections(t *testing.T) {
 	var mu sync.Mutex
 	open, most := 0, 0
 	srv := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		<-time.After(10 * time.Millisecond)
+		sleep.For(r.Context(), 10*time.Millisecond)
 		w.Header().Set("X-Consul-Index", "10")
 		w.Header().Set("X-Consul-ContentHash", "h")
 		switch {
 		case strings.Contains(r.URL.Path, "/agent/"):
-			fmt.Fprint(w, "{}")
+			fmt.Fprint(w, `{"ID":"s:a"}`)
 		case strings.HasSuffix(r.URL.Path, "/services"):
 			fmt.Fprint(w, `{"s":[]}`)
 		default:
@@ -53,10 +55,10 @@ func TestAProcessKeepsToItsConnections(t *testing.T) {
 	defer d.Close()
 	var work sync.WaitGroup
 	for i := range 300 {
-		l := &lease{d: d, serviceID: fmt.Sprint("s:", i), beating: make(chan struct{}, 1)}
-		src := d.follow(registry.Query{Service: "s"})
+		l := bareLease(d, fmt.Sprint("s:", i), codec.Owner{})
+		src := d.newSource(registry.Query{Service: "s"})
 		for _, call := range []func() error{
-			func() error { return l.repeat(t.Context(), patience) },
+			func() error { return l.Renew(t.Context()) },
 			func() error { _, _, err := l.read(t.Context()); return err },
 			func() error { _, _, _, err := l.await(t.Context(), "h"); return err },
 			func() error { _, err := src.Next(t.Context()); return err },
@@ -76,37 +78,39 @@ func TestAProcessKeepsToItsConnections(t *testing.T) {
 	}
 }
 
-// A read of the guard that the agent refuses says nothing of the entry, as long as heartbeats would tell that it has gone.
-func TestARefusedGuard(t *testing.T) {
-	clearEnvironment(t)
-	of := mark{client: "c", lease: 1, turn: 1}
+// If the agent refuses a read of the entry watch, the entry counts as unchanged, as long as heartbeats would notice its loss.
+func TestWatchEntry_SurvivesARefusal(t *testing.T) {
+	of := codec.Owner{Client: "c", Lease: 1, Seq: 1}
 	codes := []int{http.StatusTooManyRequests, http.StatusOK, http.StatusTooManyRequests, http.StatusTooManyRequests, http.StatusNotFound}
-	for kinds, end := range map[string]int{"ttl": http.StatusNotFound, "tcp": http.StatusTooManyRequests} {
+	for kind, end := range map[string]int{"ttl": http.StatusNotFound, "tcp": http.StatusTooManyRequests} {
 		var reads atomic.Int64
 		srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("X-Consul-ContentHash", "h")
-			w.WriteHeader(codes[min(int(reads.Add(1)), len(codes))-1])
-			fmt.Fprintf(w, `{"Meta":{%q:%q}}`, metaOwner, of)
+			code := codes[min(int(reads.Add(1)), len(codes))-1]
+			w.WriteHeader(code)
+			if code == http.StatusNotFound {
+				fmt.Fprint(w, "unknown service ID: s:a")
+				return
+			}
+			fmt.Fprintf(w, `{"Meta":{%q:%q}}`, codec.MetaOwner, of)
 		}))
 		defer srv.Close()
-		d, err := newDriver(Config{Address: srv.URL, Checks: Checks{Kinds: kinds}})
+		d, err := newDriver(Config{Address: srv.URL, Checks: Checks{Kinds: []string{kind}}})
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer d.Close()
-		l := &lease{d: d, serviceID: "s:a", mark: of}
-		l.turn.Store(of.turn)
-		err = l.guard(t.Context())
-		var e *callError
-		if !errors.As(err, &e) || e.code != end || end == http.StatusNotFound && int(reads.Load()) != len(codes) {
-			t.Errorf("with %s, after %d reads it ended with %v", kinds, reads.Load(), err)
+		l := bareLease(d, "s:a", of)
+		err = l.watchEntry(t.Context())
+		var e *agent.Error
+		if !errors.As(err, &e) || e.Code != end || end == http.StatusNotFound && int(reads.Load()) != len(codes) {
+			t.Errorf("with %s, after %d reads it ended with %v", kind, reads.Load(), err)
 		}
 	}
 }
 
-// One heartbeat that the agent refuses is made up for by the next. Two in a row would end in a missed TTL.
-func TestARefusedHeartbeat(t *testing.T) {
-	clearEnvironment(t)
+// One refused heartbeat is harmless, since the next one is in time. Two refused heartbeats in a row end the lease, before the TTL runs out.
+func TestRenew_SurvivesOneRefusal(t *testing.T) {
 	codes := []int{http.StatusTooManyRequests, http.StatusOK, http.StatusTooManyRequests, http.StatusTooManyRequests}
 	var beats atomic.Int64
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -118,9 +122,11 @@ func TestARefusedHeartbeat(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer d.Close()
-	d.settings.TTL = 3 * 2 * time.Second
-	l := &lease{d: d, serviceID: "s:a", beating: make(chan struct{}, 1)}
-	if err := l.heartbeats(t.Context()); !isRefused(err) || int(beats.Load()) != len(codes) {
-		t.Errorf("after %d heartbeats it ended with %v", beats.Load(), err)
+	l := bareLease(d, "s:a", codec.Owner{})
+	for i := range codes {
+		err := l.Renew(t.Context())
+		if last := i == len(codes)-1; last != agent.IsRefused(err) || !last && err != nil {
+			t.Errorf("heartbeat %d returned %v", i, err)
+		}
 	}
 }

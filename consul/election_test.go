@@ -13,15 +13,15 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/hashicorp/consul/api"
-
+	agentpkg "github.com/rollcall-go/rollcall/consul/internal/agent"
+	"github.com/rollcall-go/rollcall/internal/bubble"
 	"github.com/rollcall-go/rollcall/registry"
 )
 
-// electing is an agent whose servers have no leader for a while. The first read breaks off, and those that come before there is one.
+// electing is an agent whose servers have no leader for a while. The first read breaks off, and so does every read until there is a leader.
 type electing struct {
 	lacks  int              // for how many times more that the leader is asked for
-	breaks bool             // so does each connection over which somebody asks for it
+	breaks bool             // so does each connection over which the leader is asked for
 	says   http.HandlerFunc // in place of the leader
 	mu     sync.Mutex       // guards what is below, and lacks
 	asked  []string
@@ -60,7 +60,7 @@ func (e *electing) RoundTrip(r *http.Request) (*http.Response, error) {
 	return w.Result(), nil
 }
 
-// leaders is how often the leader was asked for, where nothing else was.
+// leaders returns how often the agent was asked for the leader. It fails the test if the agent was asked for anything else.
 func (e *electing) leaders(t *testing.T) int {
 	t.Helper()
 	for _, what := range e.asked {
@@ -71,24 +71,21 @@ func (e *electing) leaders(t *testing.T) int {
 	return len(e.asked)
 }
 
-// driver returns one that asks the agent, and is closed with the test.
+// driver returns a driver that asks the agent, and is closed with the test.
 func (e *electing) driver(t *testing.T, c Config) *driver {
 	t.Helper()
-	clearEnvironment(t)
 	d, err := newDriver(c)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { d.Close() })
-	client, err := api.NewClient(&api.Config{HttpClient: &http.Client{Transport: capturing{e}}})
-	if err != nil {
+	if err := d.agent.SetTransport(e); err != nil {
 		t.Fatal(err)
 	}
-	d.client, d.agent.client = client, client
 	return d
 }
 
-func TestAReadComesAfterTheElection(t *testing.T) {
+func TestNext_ReadsAfterTheElection(t *testing.T) {
 	refuses := func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "Permission denied", http.StatusForbidden) }
 	knowsNothing := func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/html")
@@ -109,8 +106,8 @@ func TestAReadComesAfterTheElection(t *testing.T) {
 		{"which a read that may be stale does without", &electing{}, Config{Stale: true}, 1, []string{"read", "read"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				src := c.agent.driver(t, c.config).Follow(registry.Query{Service: "s"})
+			bubble.Test(t, func(t *testing.T) {
+				src := c.agent.driver(t, c.config).Watch(registry.Query{Service: "s"})
 				for range c.tries {
 					if got := next(t, src); !strings.HasPrefix(got, "error: ") {
 						t.Fatalf("got %q from a connection that breaks", got)
@@ -128,34 +125,33 @@ func TestAReadComesAfterTheElection(t *testing.T) {
 	}
 }
 
-// Who follows a thousand services asks for the leader no more often than who follows one, and hears no later what there is to it.
-func TestOneOfAllAsksForTheLeader(t *testing.T) {
+// A client of a thousand services asks for the leader no more often than a client of one, and learns of the leader no later.
+func TestNext_OneReadOfAllAsksForTheLeader(t *testing.T) {
 	for _, c := range []struct {
 		name  string
 		agent *electing
-		each  string // what each gets, or the error that it holds
+		each  string // what each gets, or the error beside it
 		asks  []string
 	}{
 		{"in an election", &electing{lacks: 3}, "a",
 			slices.Concat(slices.Repeat([]string{"leader"}, 4), slices.Repeat([]string{"consistent read"}, 20))},
-		{"while there is nobody to ask", &electing{breaks: true}, "broken", []string{"leader"}},
+		{"while no agent answers", &electing{breaks: true}, "broken", []string{"leader"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) {
 				d := c.agent.driver(t, Config{})
-				turn := d.agent.elections.in("").turn
-				turn <- struct{}{} // until all of them ask
+				release := d.agent.BlockElection("") // until all of them ask
 				for i := range 20 {
 					go func() {
-						src := d.follow(registry.Query{Service: fmt.Sprint("s", i)})
-						src.lost = true
+						src := d.newSource(registry.Query{Service: fmt.Sprint("s", i)})
+						src.phase = recovering
 						if got := next(t, src); got != c.each && !strings.Contains(got, fmt.Sprintf("read service s%d: %s", i, c.each)) {
 							t.Errorf("got %q, want %q", got, c.each)
 						}
 					}()
 				}
 				synctest.Wait()
-				<-turn
+				release()
 				time.Sleep(time.Minute)
 				synctest.Wait()
 				if !slices.Equal(c.agent.asked, c.asks) {
@@ -166,44 +162,44 @@ func TestOneOfAllAsksForTheLeader(t *testing.T) {
 	}
 }
 
-// An election that has just ended is not asked about by those who hear later that their read has failed.
-func TestAnElectionIsOver(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+// A watch whose read fails right after an election has ended does not ask for the leader again.
+func TestNext_DoesNotAskForTheLeaderRightAfterAnElection(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		agent := &electing{}
 		d := agent.driver(t, Config{})
 		asks := []string{"leader", "consistent read"}
-		for _, wait := range []time.Duration{0, electionNews - 1, 1} {
+		for _, wait := range []time.Duration{0, agentpkg.LeaderKnownFor - 1, 1} {
 			time.Sleep(wait)
-			src := d.follow(registry.Query{Service: "s"})
-			src.lost = true
+			src := d.newSource(registry.Query{Service: "s"})
+			src.phase = recovering
 			agent.asked = []string{"begun"}
 			if got := next(t, src); got != "a" || !slices.Equal(agent.asked[1:], asks) {
 				t.Errorf("got %q after %v more, and the agent was asked for %q", got, wait, agent.asked[1:])
 			}
 			asks = []string{"consistent read"}
-			if wait == electionNews-1 {
+			if wait == agentpkg.LeaderKnownFor-1 {
 				asks = []string{"leader", "consistent read"}
 			}
 		}
 	})
 }
 
-// A cluster that has lost its majority is asked often for as long as an ordinary election takes, and then seldom.
-func TestAnElectionThatDoesNotEnd(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+// A cluster that has lost its majority is asked often for as long as a usual election takes, and then rarely.
+func TestNext_AsksRarelyInALongElection(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		agent := &electing{lacks: 1000}
 		d := agent.driver(t, Config{})
-		src := d.follow(registry.Query{Service: "s"})
-		src.lost = true
+		src := d.newSource(registry.Query{Service: "s"})
+		src.phase = recovering
 		var asked []int
-		for range electionTries {
+		for range agentpkg.MaxLeaderTries {
 			began, before := time.Now(), len(agent.asked)
 			_, err := src.Next(t.Context())
-			if !errors.Is(err, registry.ErrUnavailable) || !lacksLeader(err) || !strings.Contains(err.Error(), "read service s") {
+			if !errors.Is(err, registry.ErrUnavailable) || !agentpkg.LacksLeader(err) || !strings.Contains(err.Error(), "read service s") {
 				t.Errorf("got %v", err)
 			}
 			if took := time.Since(began); took != DefaultTimeout {
-				t.Errorf("it took %v, want that of any call", took)
+				t.Errorf("it took %v, want the time of any call", took)
 			}
 			asked = append(asked, agent.leaders(t)-before)
 			time.Sleep(time.Second)
@@ -214,17 +210,17 @@ func TestAnElectionThatDoesNotEnd(t *testing.T) {
 	})
 }
 
-// So it is asked by any number of watches, each of which gives up at another time.
-func TestAnElectionThatDoesNotEndForACrowd(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+// The number of questions does not grow with the number of watches, although each watch gives up at another time.
+func TestNext_SharesTheQuestionForTheLeader(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		agent := &electing{lacks: 1000}
 		d := agent.driver(t, Config{})
 		for i := range 200 {
 			go func() {
 				time.Sleep(time.Duration(i) * 5 * time.Millisecond)
-				src := d.follow(registry.Query{Service: "s"})
-				src.lost = true
-				if got := next(t, src); !strings.Contains(got, string(errLeaderless)) {
+				src := d.newSource(registry.Query{Service: "s"})
+				src.phase = recovering
+				if got := next(t, src); !strings.Contains(got, string(agentpkg.ErrNoLeader)) {
 					t.Errorf("got %q", got)
 				}
 			}()
@@ -237,45 +233,23 @@ func TestAnElectionThatDoesNotEndForACrowd(t *testing.T) {
 	})
 }
 
-func TestWhoAsksForTheLeaderMayGiveUp(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+func TestNext_GivesUpAskingForTheLeader(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		agent := &electing{lacks: 10}
 		d := agent.driver(t, Config{})
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		first, second := d.follow(registry.Query{Service: "s"}), d.follow(registry.Query{Service: "s"})
-		first.lost, second.lost = true, true
+		first, second := d.newSource(registry.Query{Service: "s"}), d.newSource(registry.Query{Service: "s"})
+		first.phase, second.phase = recovering, recovering
 		go func() {
 			time.Sleep(time.Millisecond)
 			if got := next(t, second); got != "a" {
-				t.Errorf("who goes on asking got %q", got)
+				t.Errorf("the watch that goes on got %q", got)
 			}
 		}()
 		if _, err := first.Next(ctx); err != context.DeadlineExceeded {
-			t.Errorf("who gave up got %v", err)
+			t.Errorf("the watch that gave up got %v", err)
 		}
 		time.Sleep(time.Minute)
 	})
-}
-
-// With Failover, one datacenter in an election does not keep the other from being read.
-func TestEachDatacenterHasItsElection(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		agent := &electing{lacks: 1}
-		d := agent.driver(t, Config{Datacenter: "b"})
-		d.agent.elections.in("a").turn <- struct{}{}
-		src := d.follow(registry.Query{Service: "s"})
-		src.lost = true
-		if got := next(t, src); got != "a" || !slices.Equal(agent.asked, []string{"leader dc=b", "leader dc=b", "consistent read"}) {
-			t.Errorf("got %q, after %q", got, agent.asked)
-		}
-	})
-}
-
-// That another datacenter has no leader is nothing that another agent could help with.
-func TestAnElectionElsewhereMovesNobody(t *testing.T) {
-	err := &callError{kind: registry.ErrUnavailable, text: "consul at a: read service s: " + string(errLeaderless)}
-	if err.isAgents(true) || !err.isAgents(false) {
-		t.Errorf("moves from one agent to the next: %v elsewhere, %v here", err.isAgents(true), err.isAgents(false))
-	}
 }

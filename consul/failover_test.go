@@ -13,11 +13,13 @@ import (
 
 	"github.com/hashicorp/consul/api"
 
+	"github.com/rollcall-go/rollcall/internal/configtest"
 	"github.com/rollcall-go/rollcall/internal/testbed"
+	"github.com/rollcall-go/rollcall/internal/watchtest"
 	"github.com/rollcall-go/rollcall/registry"
 )
 
-// world is an agent that knows several datacenters, of which each has its own state.
+// world is an agent that knows several datacenters, each with its own state.
 type world struct {
 	mu      sync.Mutex
 	changed chan struct{}
@@ -35,7 +37,6 @@ type center struct {
 
 func newWorld(t *testing.T) (*world, string) {
 	t.Helper()
-	clearEnvironment(t)
 	w := &world{changed: make(chan struct{}), centers: map[string]*center{}, reads: map[string]int{}}
 	for i, name := range []string{"", "dc2", "dc3"} {
 		w.centers[name] = &center{index: 1000 - 300*i}
@@ -58,7 +59,6 @@ func (w *world) in(name string, change func(*center)) {
 func (w *world) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	name := r.URL.Query().Get("dc")
 	index := r.URL.Query().Get("index")
-	timeout := time.After(patience)
 	w.mu.Lock()
 	w.reads[name]++
 	if index != "" {
@@ -81,8 +81,6 @@ func (w *world) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 		}
 		select {
 		case <-changed:
-		case <-timeout:
-			return
 		case <-r.Context().Done():
 			return
 		}
@@ -95,17 +93,17 @@ func (w *world) count(name string) int {
 	return w.reads[name]
 }
 
-// has is true for a pair without an error that has these instances, all of one datacenter.
-func has(datacenter string, ids ...string) func(pair) bool {
-	return func(p pair) bool {
+// has reports whether a pair has no error and exactly these instances, all of one datacenter.
+func has(datacenter string, ids ...string) func(watchtest.Pair) bool {
+	return func(p watchtest.Pair) bool {
 		var got []string
-		for _, in := range p.set {
+		for _, in := range p.Set {
 			if in.Metadata[MetaDatacenter] != datacenter {
 				return false
 			}
 			got = append(got, in.ID)
 		}
-		return p.err == nil && slices.Equal(got, ids)
+		return p.Err == nil && slices.Equal(got, ids)
 	}
 }
 
@@ -115,47 +113,47 @@ func ids(s ...string) func(*center) {
 func dead(c *center)    { c.dead = true }
 func failing(c *center) { c.status = http.StatusInternalServerError }
 
-func watchWorld(t *testing.T, address string) *watcher {
+func watchWorld(t *testing.T, address string) *watchtest.Watcher {
 	t.Helper()
-	r := open(t, Config{Address: address, Failover: "dc2, dc3", Options: registry.Options{EmptyHold: -1}})
-	return watch(t, r, registry.Query{Service: "s"})
+	r := open(t, Config{Address: address, Failover: []string{"dc2", "dc3"}, Timeout: 2 * watchtest.Timeout, Options: registry.Options{OutageGrace: -1}})
+	return watchtest.Watch(t, r, registry.Query{Service: "s"})
 }
 
-func TestFailoverGoesAndComesBack(t *testing.T) {
+func TestFailover_MovesAwayAndBack(t *testing.T) {
 	w, address := newWorld(t)
 	w.in("", ids("a"))
 	w.in("dc2", ids("b"))
 	w.in("dc3", ids("c"))
 	seen := watchWorld(t, address)
-	seen.until("the local one", has("", "a"))
+	seen.Until("the local one", has("", "a"))
 	if w.count("dc2")+w.count("dc3") != 0 {
 		t.Error("it reads the others while the first one has instances")
 	}
 	w.in("", ids())
-	seen.until("the next one", has("dc2", "b"))
+	seen.Until("the next one", has("dc2", "b"))
 	w.in("dc2", ids("b", "b2"))
-	seen.until("a change there", has("dc2", "b", "b2"))
+	seen.Until("a change there", has("dc2", "b", "b2"))
 	w.in("dc2", ids())
-	seen.until("the one after that", has("dc3", "c"))
+	seen.Until("the one after that", has("dc3", "c"))
 	w.in("dc2", ids("b3"))
-	seen.until("the nearer one again", has("dc2", "b3"))
+	seen.Until("the nearer one again", has("dc2", "b3"))
 	w.in("", ids("a2"))
-	seen.until("back", has("", "a2"))
-	// What changes meanwhile is known when it is needed again.
+	seen.Until("back", has("", "a2"))
+	// A change in a datacenter that is not used is seen when the datacenter is used again.
 	w.in("dc2", ids("b4"))
 	w.in("", ids())
-	seen.until("the next one as it is now", has("dc2", "b4"))
+	seen.Until("the next one as it is now", has("dc2", "b4"))
 	w.in("", ids("a3"))
-	seen.until("back again", has("", "a3"))
-	for _, p := range seen.all() {
-		if len(p.set) == 0 {
+	seen.Until("back again", has("", "a3"))
+	for _, p := range seen.All() {
+		if len(p.Set) == 0 {
 			t.Errorf("in between there was %v", p)
 		}
 	}
 }
 
-// A datacenter that does not answer, or fails, is passed over.
-func TestFailoverPassesOverADeadOne(t *testing.T) {
+// Failover skips a datacenter that fails or does not answer.
+func TestFailover_SkipsADatacenterThatFails(t *testing.T) {
 	for name, ill := range map[string]func(*center){"dead": dead, "failing": failing} {
 		t.Run(name, func(t *testing.T) {
 			w, address := newWorld(t)
@@ -163,21 +161,17 @@ func TestFailoverPassesOverADeadOne(t *testing.T) {
 			w.in("dc2", ill)
 			w.in("dc3", ids("c"))
 			seen := watchWorld(t, address)
-			seen.until("the local one", has("", "a"))
-			began := time.Now()
+			seen.Until("the local one", has("", "a"))
 			w.in("", ids())
-			seen.until("the one after the dead one", has("dc3", "c"))
-			if took := time.Since(began); took > DefaultTimeout/2 {
-				t.Errorf("it took %v, as long as the dead one", took)
-			}
+			seen.Until("the one after the dead one", has("dc3", "c")) // long before a read of the dead one ends
 			if name == "failing" {
 				w.in("dc2", ids("b"))
-				seen.until("it lives again", has("dc2", "b"))
+				seen.Until("it lives again", has("dc2", "b"))
 			}
 			w.in("", ids("a2"))
-			seen.until("back", has("", "a2"))
-			for _, p := range seen.all() {
-				if len(p.set) == 0 {
+			seen.Until("back", has("", "a2"))
+			for _, p := range seen.All() {
+				if len(p.Set) == 0 {
 					t.Errorf("in between there was %v", p)
 				}
 			}
@@ -185,73 +179,75 @@ func TestFailoverPassesOverADeadOne(t *testing.T) {
 	}
 }
 
-func TestFailoverWhenNobodyHasAny(t *testing.T) {
+func TestFailover_YieldsAnEmptySetIfNoDatacenterHasInstances(t *testing.T) {
 	w, address := newWorld(t)
 	seen := watchWorld(t, address)
-	seen.until("none", has(""))
+	seen.Until("none", has(""))
 	w.in("dc3", ids("c"))
-	seen.until("the last one", has("dc3", "c"))
+	seen.Until("the last one", has("dc3", "c"))
 	w.in("dc3", ids())
-	seen.until("none again", has(""))
+	seen.Until("none again", has(""))
 	w.in("", ids("a"))
-	seen.until("the first one", has("", "a"))
+	seen.Until("the first one", has("", "a"))
 }
 
-// Where one cannot be asked, nobody knows that there is none.
-func TestFailoverWhenOneMayHaveSome(t *testing.T) {
+// If one datacenter cannot be asked, it may have instances.
+func TestFailover_FailsIfADatacenterMayHaveInstances(t *testing.T) {
 	w, address := newWorld(t)
 	w.in("", ids("a"))
 	w.in("dc2", failing)
 	seen := watchWorld(t, address)
-	seen.until("the first one", has("", "a"))
+	seen.Until("the first one", has("", "a"))
 	w.in("", ids())
-	p := seen.until("doubt", func(p pair) bool { return p.err != nil })
-	if len(p.set) != 1 || p.set[0].ID != "a" || !strings.Contains(p.err.Error(), "rpc error getting client: dc2") {
+	p := seen.Until("an error", func(p watchtest.Pair) bool { return p.Err != nil })
+	if len(p.Set) != 1 || p.Set[0].ID != "a" || !strings.Contains(p.Err.Error(), "rpc error getting client: dc2") {
 		t.Errorf("it is %v", p)
 	}
 	w.in("dc2", ids())
-	seen.until("certainty", has(""))
+	seen.Until("the empty set", has(""))
 }
 
-// The first datacenter stays the one as long as nobody knows that it has none.
-func TestFailoverStaysInAnOutage(t *testing.T) {
+// The first datacenter stays in use until it is known to have no instances.
+func TestFailover_StaysInAnOutage(t *testing.T) {
 	w, address := newWorld(t)
 	w.in("", ids("a"))
 	w.in("dc2", ids("b"))
 	seen := watchWorld(t, address)
-	seen.until("the local one", has("", "a"))
+	seen.Until("the local one", has("", "a"))
 	w.in("", failing)
-	p := seen.until("the outage", func(p pair) bool { return p.err != nil })
-	if len(p.set) != 1 || p.set[0].ID != "a" || w.count("dc2") != 0 {
+	p := seen.Until("the outage", func(p watchtest.Pair) bool { return p.Err != nil })
+	if len(p.Set) != 1 || p.Set[0].ID != "a" || w.count("dc2") != 0 {
 		t.Errorf("it is %v, with %d reads of dc2", p, w.count("dc2"))
 	}
 	w.in("", ids("a", "z"))
-	seen.until("the end of it", has("", "a", "z"))
+	seen.Until("the end of it", has("", "a", "z"))
 }
 
-// From the start, another one is better than none.
-func TestFailoverFromTheStart(t *testing.T) {
+// A watch that begins while the first datacenter fails uses the next one.
+func TestFailover_UsesTheNextDatacenterFromTheStart(t *testing.T) {
 	w, address := newWorld(t)
 	w.in("", failing)
 	w.in("dc2", ids("b"))
 	seen := watchWorld(t, address)
-	seen.until("the next one", has("dc2", "b"))
+	seen.Until("the next one", has("dc2", "b"))
 	w.in("", ids("a"))
-	seen.until("back", has("", "a"))
+	seen.Until("back", has("", "a"))
 }
 
-func TestFailoverOfALookup(t *testing.T) {
+func TestFailover_LookupUsesTheNextDatacenter(t *testing.T) {
 	w, address := newWorld(t)
 	w.in("dc2", dead)
 	w.in("dc3", ids("c"))
-	r := open(t, Config{Address: address, Failover: "dc2,dc3"})
-	got, err := r.Lookup(within(t, patience), registry.Query{Service: "s", AnyStatus: true})
-	if err != nil || !has("dc3", "c")(pair{got, nil}) {
+	r := open(t, Config{Address: address, Failover: []string{"dc2", "dc3"}})
+	got, err := r.Lookup(watchtest.Context(t), registry.Query{Service: "s", AnyStatus: true})
+	if err != nil || !has("dc3", "c")(watchtest.Pair{Set: got}) {
 		t.Errorf("got %v, %v", got, err)
 	}
-	// The one that does not answer may have as long as it takes, and still no lookup leaves a query behind that waits.
+	r.Close()
+	// A lookup does not wait for a datacenter that does not answer, and leaves no waiting read behind.
 	w.in("dc3", ids())
-	if got, err = r.Lookup(within(t, patience), registry.Query{Service: "s"}); !errors.Is(err, registry.ErrUnavailable) || len(got) != 0 {
+	r = open(t, Config{Address: address, Failover: []string{"dc2", "dc3"}}) // the first one remembers
+	if got, err = r.Lookup(watchtest.Context(t), registry.Query{Service: "s"}); !errors.Is(err, registry.ErrUnavailable) || len(got) != 0 {
 		t.Errorf("without any it is %v, %v", got, err)
 	}
 	r.Close()
@@ -262,12 +258,12 @@ func TestFailoverOfALookup(t *testing.T) {
 	}
 }
 
-func TestFailoverRefusals(t *testing.T) {
+func TestFailover_NamesWhatItRefuses(t *testing.T) {
 	for _, c := range []Config{
-		{Failover: "dc2,"}, {Failover: ","}, {Failover: "dc2,dc2"}, {Failover: "dc 2"}, {Failover: "dc2", Datacenter: "dc2"}, {Failover: "dc2", Peer: "p"},
+		{Failover: []string{"dc2", ""}}, {Failover: []string{"dc2", "dc2"}}, {Failover: []string{"dc 2"}}, {Failover: []string{"dc2,dc3"}}, {Failover: []string{"dc2"}, Datacenter: "dc2"}, {Failover: []string{"dc2"}, Peer: "p"},
 	} {
 		_, err := New(c)
-		wantRefusal(t, err, "Failover (failover)")
+		configtest.WantRefusal(t, err, "Failover", "failover")
 	}
 }
 
@@ -285,7 +281,7 @@ func joinedByWAN(t *testing.T, n int) (all []*testbed.Consul) {
 		}
 		all = append(all, testbed.StartConsul(t, testbed.ConsulOptions{Config: more}))
 	}
-	eventually(t, "each knows the others", func() bool {
+	watchtest.Eventually(t, "each knows the others", func() bool {
 		for _, a := range all {
 			for i := range n {
 				if _, _, err := operatorOf(t, a).Catalog().Nodes(&api.QueryOptions{Datacenter: fmt.Sprint("dc", i+1)}); err != nil {
@@ -298,67 +294,67 @@ func joinedByWAN(t *testing.T, n int) (all []*testbed.Consul) {
 	return all
 }
 
-func TestFailoverBetweenDatacenters(t *testing.T) {
-	clearEnvironment(t)
+func TestFailover_BetweenDatacenters(t *testing.T) {
+	t.Parallel()
 	all := joinedByWAN(t, 2)
 	dc1, dc2 := all[0], all[1]
 	here, there := open(t, Config{Address: dc1.Addr()}), open(t, Config{Address: dc2.Addr()})
 	service := uniqueService()
-	local := register(t, here, registry.Instance{ID: "a", Service: service, Address: "10.0.0.1:80"})
-	remote := register(t, there, registry.Instance{ID: "b", Service: service, Address: "10.0.0.2:80"})
+	local := watchtest.Register(t, here, registry.Instance{ID: "a", Service: service, Address: "10.0.0.1:80"})
+	remote := watchtest.Register(t, there, registry.Instance{ID: "b", Service: service, Address: "10.0.0.2:80"})
 
-	// A datacenter that there is not stands before one that there is.
-	r := open(t, Config{Address: dc1.Addr(), Failover: "nowhere,dc2"})
-	w := watch(t, r, registry.Query{Service: service})
-	w.until("the local one", has("dc1", "a"))
-	update(t, local, func(in *registry.Instance) { in.Status = registry.Critical })
-	w.until("the other datacenter", has("dc2", "b"))
-	update(t, remote, func(in *registry.Instance) { in.Version = "2" })
-	w.until("a change there", func(p pair) bool { return has("dc2", "b")(p) && p.set[0].Version == "2" })
-	update(t, local, func(in *registry.Instance) { in.Status = registry.Passing })
-	w.until("back", has("dc1", "a"))
-	for _, p := range w.all() {
-		if len(p.set) != 1 {
+	// The list has a datacenter that does not exist before a datacenter that exists.
+	r := open(t, Config{Address: dc1.Addr(), Failover: []string{"nowhere", "dc2"}})
+	w := watchtest.Watch(t, r, registry.Query{Service: service})
+	w.Until("the local one", has("dc1", "a"))
+	watchtest.Update(t, local, func(in *registry.Instance) { in.Status = registry.Critical })
+	w.Until("the other datacenter", has("dc2", "b"))
+	watchtest.Update(t, remote, func(in *registry.Instance) { in.Version = "2" })
+	w.Until("a change there", func(p watchtest.Pair) bool { return has("dc2", "b")(p) && p.Set[0].Version == "2" })
+	watchtest.Update(t, local, func(in *registry.Instance) { in.Status = registry.Passing })
+	w.Until("back", has("dc1", "a"))
+	for _, p := range w.All() {
+		if len(p.Set) != 1 {
 			t.Errorf("in between there was %v", p)
 		}
 	}
 	for _, g := range []registry.Registration{local, remote} {
-		if err := g.Deregister(within(t, patience)); err != nil {
+		if err := g.Deregister(watchtest.Context(t)); err != nil {
 			t.Error(err)
 		}
 	}
 }
 
-// A datacenter that is dead delays nothing, whether it refuses calls or says nothing at all.
-func TestFailoverPastADeadDatacenter(t *testing.T) {
-	clearEnvironment(t)
+// A dead datacenter delays nothing, whether it refuses calls or does not answer.
+func TestFailover_SkipsADeadDatacenter(t *testing.T) {
+	t.Parallel()
 	all := joinedByWAN(t, 3)
 	service := uniqueService()
 	var in []registry.Registration
 	for i, agent := range all {
-		r := open(t, Config{Address: agent.Addr(), TTL: patience})
-		in = append(in, register(t, r, registry.Instance{ID: fmt.Sprint("i", i+1), Service: service, Address: "10.0.0.1:80"}))
+		r := open(t, Config{Address: agent.Addr(), TTL: watchtest.Timeout})
+		in = append(in, watchtest.Register(t, r, registry.Instance{ID: fmt.Sprint("i", i+1), Service: service, Address: "10.0.0.1:80"}))
 	}
-	w := watch(t, open(t, Config{Address: all[0].Addr(), Failover: "dc2,dc3"}), registry.Query{Service: service})
-	w.until("the local one", has("dc1", "i1"))
+	proxy := testbed.NewProxy(t, all[0].Addr())
+	w := watchtest.Watch(t, open(t, Config{Address: proxy.Addr(), Timeout: 2 * watchtest.Timeout, Failover: []string{"dc2", "dc3"}}), registry.Query{Service: service})
+	w.Until("the local one", has("dc1", "i1"))
 	for _, c := range []struct {
 		name string
 		die  func()
-	}{{"silent", all[1].Stop}, {"killed", all[1].Kill}} {
+	}{{"paused", all[1].Stop}, {"killed", all[1].Kill}} {
 		c.die()
 		began := time.Now()
-		update(t, in[0], func(in *registry.Instance) { in.Status = registry.Critical })
-		w.until("the one after the dead one", has("dc3", "i3"))
-		took := time.Since(began)
-		t.Logf("%s: it took %v", c.name, took)
-		if took > DefaultTimeout/2 {
-			t.Errorf("%s: it took %v, as long as the dead one", c.name, took)
+		watchtest.Update(t, in[0], func(in *registry.Instance) { in.Status = registry.Critical })
+		w.Until("the one after the dead one", has("dc3", "i3"))
+		t.Logf("%s: it took %v", c.name, time.Since(began))
+		if n := proxy.InFlight(func(r *http.Request) bool { return r.URL.Query().Get("dc") == "dc2" }); n == 0 && c.name == "paused" {
+			t.Errorf("%s: the watch has waited until the read of dc2 ended", c.name)
 		}
-		update(t, in[0], func(in *registry.Instance) { in.Status = registry.Passing })
-		w.until("back", has("dc1", "i1"))
+		watchtest.Update(t, in[0], func(in *registry.Instance) { in.Status = registry.Passing })
+		w.Until("back", has("dc1", "i1"))
 	}
-	for _, p := range w.all() {
-		if len(p.set) != 1 {
+	for _, p := range w.All() {
+		if len(p.Set) != 1 {
 			t.Errorf("in between there was %v", p)
 		}
 	}

@@ -6,17 +6,18 @@ import (
 	"sync"
 	"testing"
 
+	agentpkg "github.com/rollcall-go/rollcall/consul/internal/agent"
 	"github.com/rollcall-go/rollcall/internal/testbed"
+	"github.com/rollcall-go/rollcall/internal/watchtest"
 	"github.com/rollcall-go/rollcall/registry"
 )
 
-// Other programs have nearly all of the connections of the agent. Announcements come to stand and watches see each change all
-// the same, if late: nothing is stuck on 429.
-func TestAFewConnectionsForACrowd(t *testing.T) {
-	clearEnvironment(t)
+// Other programs use nearly all connections of the agent. Registrations succeed and watches see each change all the same, only later:
+// no call fails with 429 for good.
+func TestRegister_WorksWithFewFreeConnections(t *testing.T) {
 	agent := testbed.StartConsul(t)
-	const announced, watched, left = 40, 45, 15
-	w := &crowdOf{t: t, operator: keptAlive(t, agent)}
+	const registered, watched, left = 40, 45, 15
+	w := &manyWatches{t: t, operator: keptAlive(t, agent)}
 	for i := range watched {
 		w.change(i, 1) // also so that the operator has a connection
 	}
@@ -32,15 +33,14 @@ func TestAFewConnectionsForACrowd(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := registry.New(d, registry.Options{Logger: discard()})
-	t.Cleanup(func() { r.Close() })
-	held := make([]registry.Registration, announced)
+	r := watchtest.NewRegistry(t, d, registry.Options{})
+	registrations := make([]registry.Registration, registered)
 	var work sync.WaitGroup
-	for i := range held {
+	for i := range registrations {
 		work.Go(func() {
 			in := registry.Instance{ID: fmt.Sprint(i), Service: "many", Address: fmt.Sprintf("127.0.0.1:%d", 1000+i)}
 			var err error
-			if held[i], err = r.Register(within(t, patience), in); err != nil {
+			if registrations[i], err = r.Register(watchtest.Context(t), in); err != nil {
 				t.Error(err)
 			}
 		})
@@ -48,10 +48,10 @@ func TestAFewConnectionsForACrowd(t *testing.T) {
 	if work.Wait(); t.Failed() {
 		return
 	}
-	all := watch(t, r, registry.Query{Service: "many"})
-	all.until("all instances", healthy(announced))
+	all := watchtest.Watch(t, r, registry.Query{Service: "many"})
+	all.Until("all instances", watchtest.Healthy(registered))
 	for i := range watched {
-		w.watchers = append(w.watchers, watch(t, r, registry.Query{Service: w.service(i)}))
+		w.watchers = append(w.watchers, watchtest.Watch(t, r, registry.Query{Service: w.service(i)}))
 	}
 	for i := range watched {
 		w.until(i, 1)
@@ -61,8 +61,8 @@ func TestAFewConnectionsForACrowd(t *testing.T) {
 	if err := w.operator.Agent().ServiceDeregister("many:7"); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "what was removed is back, and everything stands", func() bool {
-		for _, g := range held {
+	watchtest.Eventually(t, "what was removed is back, and everything is registered", func() bool {
+		for _, g := range registrations {
 			if g.Err() != nil {
 				return false
 			}
@@ -71,15 +71,13 @@ func TestAFewConnectionsForACrowd(t *testing.T) {
 		return err == nil && entry.Port == 1007
 	})
 	for _, seen := range append(w.watchers, all) {
-		for _, p := range seen.all() {
-			if len(p.set) == 0 && p.err == nil {
+		for _, p := range seen.All() {
+			if len(p.Set) == 0 && p.Err == nil {
 				t.Errorf("there was %v", p)
 			}
 		}
 	}
-	d.agent.crowd.mu.Lock()
-	defer d.agent.crowd.mu.Unlock()
-	if l := d.agent.crowd.lanes[watching].first; l.limit >= l.most {
-		t.Error("the agent has refused nothing, so this shows nothing")
+	if !d.agent.Limiter.Reduced(agentpkg.Watch) {
+		t.Error("the agent has refused no connection, so this test shows nothing")
 	}
 }

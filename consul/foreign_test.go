@@ -6,10 +6,11 @@ import (
 	"testing"
 
 	"github.com/rollcall-go/rollcall/internal/testbed"
+	"github.com/rollcall-go/rollcall/internal/watchtest"
 	"github.com/rollcall-go/rollcall/registry"
 )
 
-// Registrations as other frameworks send them to the agent, and what is to be read from them.
+// foreignInstances are registrations as other frameworks send them to the agent, and the instances that they mean.
 var foreignInstances = map[string]struct {
 	body string
 	want registry.Instance
@@ -40,13 +41,14 @@ var foreignInstances = map[string]struct {
 		registry.Instance{ID: "myApp-8080", Service: "myApp", Address: "10.0.0.9:8080", Zone: "z1", Weight: 1, Tags: []string{"a", "b"},
 			Metadata: map[string]string{"secure": "false", "zone": "z1", "group": "g", "my": "own"}},
 	},
-	"plain, tags that look like those of kratos and kitex": {
+	"plain, tags that look like tags of kratos and kitex": {
 		`{"ID":"p-1","Name":"plain","Tags":["version=1","a:b"],"Address":"10.0.0.9","Port":80}`,
 		registry.Instance{ID: "p-1", Service: "plain", Address: "10.0.0.9:80", Weight: 1, Tags: []string{"version=1", "a:b"}},
 	},
 }
 
-func TestForeignInstances(t *testing.T) {
+func TestWatch_ReadsForeignInstances(t *testing.T) {
+	t.Parallel()
 	agent := testbed.StartConsul(t)
 	r := open(t, Config{Address: agent.Addr()})
 	for name, c := range foreignInstances {
@@ -64,9 +66,9 @@ func TestForeignInstances(t *testing.T) {
 			if resp.StatusCode != http.StatusOK {
 				t.Fatal(resp.Status)
 			}
-			p := watch(t, r, registry.Query{Service: c.want.Service}).until("the instance", healthy(1))
-			if !p.set[0].Equal(&c.want) {
-				t.Errorf("got  %+v\nwant %+v", p.set[0], &c.want)
+			p := watchtest.Watch(t, r, registry.Query{Service: c.want.Service}).Until("the instance", watchtest.Healthy(1))
+			if !p.Set[0].Equal(&c.want) {
+				t.Errorf("got  %+v\nwant %+v", p.Set[0], &c.want)
 			}
 		})
 	}

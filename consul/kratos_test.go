@@ -10,12 +10,14 @@ import (
 
 	"github.com/hashicorp/consul/api"
 
+	"github.com/rollcall-go/rollcall/consul/internal/codec"
 	"github.com/rollcall-go/rollcall/internal/testbed"
+	"github.com/rollcall-go/rollcall/internal/watchtest"
 	"github.com/rollcall-go/rollcall/registry"
 )
 
-// asKratosReads is what the client of kratos makes of an entry: by its documentation the version is that of the tag, and the
-// endpoints are the tagged addresses but for Consul's own.
+// asKratosReads reads an entry as the client of kratos does. According to its documentation, the version comes from the tag, and the
+// endpoints are the tagged addresses except for Consul's own.
 func asKratosReads(e *api.ServiceEntry) (id, version string, endpoints []string) {
 	for _, tag := range e.Service.Tags {
 		if k, v, ok := strings.Cut(tag, "="); ok && k == "version" {
@@ -31,7 +33,8 @@ func asKratosReads(e *api.ServiceEntry) (id, version string, endpoints []string)
 	return e.Service.ID, version, endpoints
 }
 
-func TestKratosFormat(t *testing.T) {
+func TestFormat_KratosReadsTheEntries(t *testing.T) {
+	t.Parallel()
 	agent := testbed.StartConsul(t)
 	operator := operatorOf(t, agent)
 	writer := open(t, Config{Address: agent.Addr(), Format: FormatKratos})
@@ -52,13 +55,13 @@ func TestKratosFormat(t *testing.T) {
 			"", []string{"grpc://10.0.0.7:9000?isSecure=false"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			w := watch(t, reader, registry.Query{Service: c.in.Service, AnyStatus: true, Version: c.in.Version})
-			g := register(t, writer, c.in)
-			same := func(p pair) bool {
-				in, want := p.find(c.in.ID), g.Instance()
+			w := watchtest.Watch(t, reader, registry.Query{Service: c.in.Service, AnyStatus: true, Version: c.in.Version})
+			g := watchtest.Register(t, writer, c.in)
+			same := func(p watchtest.Pair) bool {
+				in, want := p.Find(c.in.ID), g.Instance()
 				return in != nil && in.Equal(&want)
 			}
-			w.until("the instance as it was announced", same)
+			w.Until("the instance as it was registered", same)
 			entries, _, err := operator.Health().Service(c.in.Service, "", false, nil)
 			if err != nil || len(entries) != 1 {
 				t.Fatal(entries, err)
@@ -67,47 +70,38 @@ func TestKratosFormat(t *testing.T) {
 				t.Errorf("kratos reads version %q and %q, want %q and %q", version, endpoints, c.version, c.endpoints)
 			}
 			for k, v := range c.in.Metadata {
-				if plainPair(k, v) && entries[0].Service.Meta[k] != v {
+				if codec.IsPlainPair(k, v) && entries[0].Service.Meta[k] != v {
 					t.Errorf("kratos does not find %s in the metadata %v", k, entries[0].Service.Meta)
 				}
 			}
-			update(t, g, func(in *registry.Instance) {
+			watchtest.Update(t, g, func(in *registry.Instance) {
 				in.Status, in.Metadata = registry.Passing, map[string]string{"new": "1"}
 			})
-			w.until("the update", same)
+			w.Until("the update", same)
 		})
 	}
 }
 
-// A service moves to the format and back without a gap: whoever reads has the same instance all the time.
-func TestKratosFormatOfTheSameInstance(t *testing.T) {
+// A service changes to the format and back without a gap: a watch has the same instance all the time.
+func TestFormat_ChangesWithoutAGap(t *testing.T) {
+	t.Parallel()
 	agent := testbed.StartConsul(t)
 	in := registry.Instance{ID: "a", Service: "s", Address: net.JoinHostPort("10.0.0.7", "9000"), Version: "1", Tags: []string{"t"}}
-	w := watch(t, open(t, Config{Address: agent.Addr()}), registry.Query{Service: "s"})
+	w := watchtest.Watch(t, open(t, Config{Address: agent.Addr()}), registry.Query{Service: "s"})
 	want := in
 	want.Weight = 1
 	for _, format := range []string{FormatRollcall, FormatKratos, FormatRollcall} {
-		register(t, open(t, Config{Address: agent.Addr(), Format: format}), in)
-		w.until("the instance", func(p pair) bool { got := p.find("a"); return got != nil && got.Equal(&want) })
+		watchtest.Register(t, open(t, Config{Address: agent.Addr(), Format: format}), in)
+		w.Until("the instance", func(p watchtest.Pair) bool { got := p.Find("a"); return got != nil && got.Equal(&want) })
 	}
-	for _, p := range w.all()[1:] {
-		if p.err != nil || len(p.set) > 1 || len(p.set) == 1 && (!slices.Equal(p.set[0].Tags, in.Tags) || !maps.Equal(p.set[0].Endpoints, in.Endpoints)) {
+	for _, p := range w.All()[1:] {
+		if p.Err != nil || len(p.Set) > 1 || len(p.Set) == 1 && (!slices.Equal(p.Set[0].Tags, in.Tags) || !maps.Equal(p.Set[0].Endpoints, in.Endpoints)) {
 			t.Errorf("in between it was %v", p)
 		}
 	}
 }
 
-// Whoever changes an entry of ours by hand makes nobody else fail.
-func TestKratosFormatTamperedWith(t *testing.T) {
-	in, err := decodeEntry([]byte(`{"Service":{"ID":"s:a","Service":"s","Address":"h","Port":1,"Tags":null,
-		"Meta":{"rollcall-owner":"x","rollcall-form":"kratos"},
-		"TaggedAddresses":{"http":{"Address":"http://h:2"},"grpc":{"Address":"::","Port":3},"x":{"Address":"plain","Port":4}}}}`))
-	if err != nil || in.Address != "h:1" || !maps.Equal(in.Endpoints, map[string]string{"http": "h:2"}) {
-		t.Errorf("%+v, %v", in, err)
-	}
-}
-
-func TestFormatRefusal(t *testing.T) {
+func TestConfig_RefusesAnUnknownFormat(t *testing.T) {
 	if err := (Config{Format: "naming"}).check(); !errors.Is(err, registry.ErrInvalid) || !strings.Contains(err.Error(), `"naming"`) {
 		t.Error(err)
 	}

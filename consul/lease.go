@@ -10,45 +10,91 @@ import (
 
 	"github.com/hashicorp/consul/api"
 
+	"github.com/rollcall-go/rollcall/consul/internal/agent"
+	"github.com/rollcall-go/rollcall/consul/internal/codec"
 	"github.com/rollcall-go/rollcall/registry"
 )
 
 const (
-	// maintenanceReason marks maintenance that an instance announced itself. Any other reason is an operator's, whose
-	// maintenance is nobody else's to end.
-	maintenanceReason = "rollcall: announced by the instance itself"
-	// maintenanceCheck begins the ID of the check that stands for maintenance of a service.
+	// maintenanceReason is the reason of maintenance that the instance itself asked for. Maintenance with any other reason is an
+	// operator's, and ends by hand only.
+	maintenanceReason = "rollcall: set by the instance itself"
+	// maintenanceCheck begins the ID of the check by which Consul shows the maintenance of a service.
 	maintenanceCheck = "_service_maintenance:"
 )
 
-// lease holds one entry of the agent. It knows its entry by the mark: whatever announces the same ID writes another.
+// lease is the registration of one instance: an entry of one agent. It recognizes its entry by the owner tag, since every
+// registration writes another one.
+//
+// This file writes the entry and its checks. entrywatch.go notices that the agent has lost the entry, catalogwatch.go that the catalog
+// has, and release.go removes it.
 type lease struct {
-	d         *driver
+	d         *driver // whose calls go to the agent that has the entry
 	serviceID string
-	mark      mark               // but for its turn
-	content   *registry.Instance // what was to be written last; used by Announce and Update alone
-	turn      atomic.Uint64      // of content
+	owner     codec.Owner        // but for Seq
+	seq       atomic.Uint64      // the sequence number of content
+	content   *registry.Instance // what was to be written last; used by Register and Update only
 
-	// beating holds a token while the check is written: a heartbeat with the old status must not arrive after an Update
-	// with the new one.
-	beating chan struct{}
-	status  registry.Status // what the check is to be; written by Announce and Update alone, with beating
-	settled bool            // the checks are as status has it; used by Announce and Update alone
+	// checkLock is locked while the TTL check is written: a heartbeat with the old status must not arrive after an Update with the
+	// new one.
+	checkLock mutex
+	status    registry.Status // what the TTL check is to say; written with checkLock, by Register and Update only
+	statusSet bool            // all checks have that status; used by Register and Update only
+	missed    bool            // the last heartbeat failed in a way that the next one makes up for; used by Renew only
 
-	writing chan struct{} // holds a token while the entry is registered or removed
-	written written       // guarded by writing
+	// entryLock is locked while the entry is registered or removed.
+	entryLock   mutex
+	stored      stored // guarded by entryLock
+	mayBeStored bool   // a registration was sent, even if it failed; guarded by entryLock
+	unanswered  bool   // the last registration had no answer, so the agent may still carry it out; guarded by entryLock
 
-	seen      atomic.Int64 // when Keep last saw its entry, as time.Time.UnixNano
-	releasing atomic.Bool  // the entry may be gone because Release took it
-	released  chan struct{}
-	once      sync.Once // closes released
+	tags    tagMemory
+	orphans orphans
+	oldest  atomic.Uint64 // the first lease of this client whose entry Release removes: see mayRemove
+
+	entrySeen     atomic.Int64 // when the entry was last seen in the agent, as time.Time.UnixNano
+	lostInCatalog atomic.Bool  // the entry was registered again since the catalog lost it, and the catalog has not shown it yet
+
+	releasing     atomic.Bool // Release was called, so the entry may be gone because of that
+	inMaintenance bool        // the entry was in maintenance for long enough before it is removed; used by Release only
+	released      chan struct{}
+	once          sync.Once // closes released
 }
 
-// write makes one attempt to bring in into the agent. It leaves alone what an operator has set.
+var _ registry.Lease = (*lease)(nil)
+
+// stored is what a lease registered last. The agent keeps the token of a registration, and writes the entry and its checks to the
+// catalog with it: once that token has expired, the catalog keeps what it had before.
+type stored struct {
+	service *api.AgentServiceRegistration // nil before the first registration
+	own     []string                      // the tags of the instance
+	token   string
+}
+
+// newLease returns a lease for in, which takes over from prev what that has left in the store. prev may be nil.
+func (d *driver) newLease(in *registry.Instance, prev *lease) *lease {
+	l := &lease{
+		d: d, serviceID: codec.ServiceID(in.Service, in.ID), owner: d.owners.next(),
+		checkLock: newMutex(), entryLock: newMutex(), released: make(chan struct{}),
+	}
+	if prev == nil {
+		l.oldest.Store(l.owner.Lease)
+		return l
+	}
+	l.oldest.Store(prev.oldest.Load())
+	l.tags.set(prev.tags.last())
+	l.orphans.inherit(prev, d.agent)
+	if prev.d.agent == d.agent {
+		l.lostInCatalog.Store(prev.lostInCatalog.Load())
+	}
+	return l
+}
+
+// write makes one attempt to bring in into the agent. It keeps what an operator has set.
 func (l *lease) write(ctx context.Context, in *registry.Instance) error {
 	next := l.newest()
 	if in != l.content {
-		next.turn++
+		next.Seq++
 	}
 	service, err := l.d.registration(in, l.serviceID, next.String())
 	if err != nil {
@@ -57,235 +103,205 @@ func (l *lease) write(ctx context.Context, in *registry.Instance) error {
 	own := service.Tags
 	l.keepTags(ctx, service)
 	l.content = in
-	l.turn.Store(next.turn)
-	if l.settled && in.Status == l.status {
+	l.seq.Store(next.Seq)
+	if l.statusSet && in.Status == l.status {
 		return l.register(ctx, service, own)
 	}
-	l.settled = false
+	l.statusSet = false
 	checks, err := l.checks(ctx)
 	if err != nil {
 		return err
 	}
-	// A check that exists keeps its status when its service is registered again; one that does not is given it in the
-	// registration. Consul has no write for both, so the status of an entry that exists comes first: whoever sees the new
-	// content sees its status.
+	if l.lostInCatalog.Load() {
+		if err := l.makeDifferent(ctx, service, checks); err != nil {
+			return err
+		}
+	}
+	// Registering a service again does not change the status of a check that exists; it sets the status of a new check only. Consul has
+	// no write for both, so for an entry that exists the status is written first: a reader that sees the new content sees its status
+	// as well.
 	steps := []func() error{
 		func() error { return l.register(ctx, service, own) },
-		func() error { return l.settle(ctx, in.Status, checks) },
+		func() error { return l.setChecks(ctx, in.Status, checks) },
 	}
 	if checks[checkID(l.serviceID)] != nil {
 		slices.Reverse(steps)
 	}
+	steps = append(steps,
+		func() error { return l.dropChecks(ctx, service, checks) },
+		func() error { return l.dropSidecar(ctx, checks) },
+		func() error { return l.firstHeartbeat(ctx, in.Status) },
+	)
 	for _, step := range steps {
 		if err := step(); err != nil {
 			return err
 		}
 	}
-	if err := l.dropChecks(ctx, service, checks); err != nil {
-		return err
-	}
-	if err := l.dropSidecar(ctx, checks); err != nil {
-		return err
-	}
-	l.settled = true
+	l.statusSet = true
 	return nil
 }
 
-// newest is the mark of what was to be written last.
-func (l *lease) newest() mark {
-	m := l.mark
-	m.turn = l.turn.Load()
-	return m
+// newest returns the owner tag of what was to be written last.
+func (l *lease) newest() codec.Owner {
+	o := l.owner
+	o.Seq = l.seq.Load()
+	return o
 }
 
-// register writes the entry. own are the tags that the instance has.
+// register registers service. own are the tags of the instance.
 func (l *lease) register(ctx context.Context, service *api.AgentServiceRegistration, own []string) error {
-	if err := l.lock(ctx); err != nil {
+	if err := l.entryLock.lock(ctx); err != nil {
 		return err
 	}
-	defer l.unlock()
-	l.d.agents.left(l.serviceID, l.d.agent, l.mark)
+	defer l.entryLock.unlock()
 	return l.put(ctx, service, own)
 }
 
-// settle brings the checks of the entry, which were as given before, to status s.
-func (l *lease) settle(ctx context.Context, s registry.Status, checks map[string]*api.AgentCheck) error {
+// put registers service with the current token. The caller has locked entryLock.
+func (l *lease) put(ctx context.Context, service *api.AgentServiceRegistration, own []string) error {
+	s := stored{service, own, l.d.settings.token.Current()}
+	before := l.mayBeStored
+	l.mayBeStored = true
+	// Without replace-existing-checks, which would end the maintenance of an operator.
+	err := l.call(ctx, "register "+l.serviceID, func(ctx context.Context) error {
+		return l.d.agent.Client.Agent().ServiceRegisterOpts(service, api.ServiceRegisterOpts{Token: s.token}.WithContext(ctx))
+	})
+	if err == nil {
+		l.stored = s
+		l.oldest.Store(0)
+		l.rememberTags(s)
+	}
+	if agent.IsUnreached(err) {
+		l.mayBeStored = before
+	} else {
+		l.unanswered = err != nil && !agent.IsAnswered(err)
+	}
+	return err
+}
+
+// putAgain registers what was registered last. The caller has locked entryLock. The end of ctx does not cut off a write that has begun: the
+// agent might read it all the same, after the entry was released. Release waits for it.
+func (l *lease) putAgain(ctx context.Context) error {
+	service := *l.stored.service
+	if l.d.settings.EnableTagOverride {
+		l.readTags(ctx, &service, service.Meta[codec.MetaOwner])
+	}
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	whole, cancel := context.WithTimeout(context.WithoutCancel(ctx), l.d.settings.Timeout)
+	defer cancel()
+	return l.put(whole, &service, l.stored.own)
+}
+
+// setChecks brings the checks of the entry to status s. checks are the checks that the entry had before.
+func (l *lease) setChecks(ctx context.Context, s registry.Status, checks map[string]*api.AgentCheck) error {
 	if s == registry.Maintenance {
-		// Before the check passes, so that no watcher sees an instance in between that seems to want traffic. Where an
-		// operator's is there already, Consul keeps that.
-		if err := l.maintain(ctx, true); err != nil {
+		// Before the check passes, so that no watch sees an instance in between that seems to want traffic. If the maintenance of an
+		// operator has begun already, Consul keeps that.
+		if err := l.setMaintenance(ctx, maintenanceReason); err != nil {
 			return err
 		}
 	}
-	before := firstStatus(s)
+	before := codec.InitialStatus(s)
 	if check := checks[checkID(l.serviceID)]; check != nil {
 		before = check.Status
 	}
-	if err := l.setStatus(ctx, s, before != checkStatus(s)); err != nil {
+	if err := l.setStatus(ctx, s, before != codec.CheckStatus(s)); err != nil {
 		return err
 	}
 	if s != registry.Maintenance {
 		if m := checks[maintenanceCheck+l.serviceID]; m != nil && m.Notes == maintenanceReason {
-			return l.maintain(ctx, false)
+			return l.setMaintenance(ctx, "")
 		}
 	}
 	return nil
 }
 
-// call makes one call for the entry, when there is a place for it.
-func (l *lease) call(ctx context.Context, what string, f func(context.Context) error) error {
-	at, err := l.d.agent.crowd.enter(ctx, writing)
-	if err != nil {
-		return err
-	}
-	return l.d.callAt(ctx, at, what, l.d.settings.Timeout, f)
+// setMaintenance begins maintenance of the entry for that reason, or ends it if there is no reason.
+func (l *lease) setMaintenance(ctx context.Context, reason string) error {
+	return l.call(ctx, "set maintenance of "+l.serviceID, func(ctx context.Context) error {
+		if reason != "" {
+			return l.d.agent.Client.Agent().EnableServiceMaintenanceOpts(l.serviceID, reason, l.d.agent.Options(ctx))
+		}
+		return l.d.agent.Client.Agent().DisableServiceMaintenanceOpts(l.serviceID, l.d.agent.Options(ctx))
+	})
 }
 
 // checks returns the checks of the entry, and of its sidecar, by their IDs.
 func (l *lease) checks(ctx context.Context) (checks map[string]*api.AgentCheck, err error) {
+	filter := fmt.Sprintf("ServiceID == %q or ServiceID == %q", l.serviceID, l.serviceID+codec.SidecarSuffix)
 	err = l.call(ctx, "read checks of "+l.serviceID, func(ctx context.Context) (err error) {
-		checks, err = l.d.client.Agent().ChecksWithFilterOpts(fmt.Sprintf("ServiceID == %q or ServiceID == %q", l.serviceID, l.serviceID+sidecarSuffix), l.d.agentOptions(ctx))
+		checks, err = l.d.agent.Client.Agent().ChecksWithFilterOpts(filter, l.d.agent.Options(ctx))
 		return err
 	})
 	return checks, err
 }
 
-func (l *lease) maintain(ctx context.Context, on bool) error {
-	return l.call(ctx, "set maintenance of "+l.serviceID, func(ctx context.Context) error {
-		if on {
-			return l.d.client.Agent().EnableServiceMaintenanceOpts(l.serviceID, maintenanceReason, l.d.agentOptions(ctx))
+// dropChecks removes from checks what an earlier configuration left. The registration does not do it, unless it is told to end the
+// maintenance of an operator as well, and no one else would.
+func (l *lease) dropChecks(ctx context.Context, service *api.AgentServiceRegistration, checks map[string]*api.AgentCheck) error {
+	for id := range checks {
+		wanted := slices.ContainsFunc(service.Checks, func(c *api.AgentServiceCheck) bool { return c.CheckID == id })
+		if wanted || !isAgentCheck(id, l.serviceID) {
+			continue
 		}
-		return l.d.client.Agent().DisableServiceMaintenanceOpts(l.serviceID, l.d.agentOptions(ctx))
-	})
-}
-
-// take gets the right to write the check.
-func (l *lease) take(ctx context.Context) error {
-	select {
-	case l.beating <- struct{}{}:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
-
-func (l *lease) give() { <-l.beating }
-
-// setStatus makes s the status of all heartbeats, and gives one at once where now is true.
-func (l *lease) setStatus(ctx context.Context, s registry.Status, now bool) error {
-	if err := l.take(ctx); err != nil {
-		return err
-	}
-	defer l.give()
-	if now {
-		if err := l.heartbeat(ctx, s, l.d.settings.Timeout); err != nil {
+		err := l.call(ctx, "deregister check "+id, func(ctx context.Context) error {
+			return l.d.agent.Client.Agent().CheckDeregisterOpts(id, l.d.agent.Options(ctx))
+		})
+		if err != nil && !agent.IsNotFound(err) {
 			return err
 		}
 	}
-	l.status = s
 	return nil
 }
 
-// heartbeat writes the check. The caller has the right to.
-func (l *lease) heartbeat(ctx context.Context, s registry.Status, limit time.Duration) error {
-	what := "heartbeat of " + l.serviceID
-	soon, cancel := context.WithTimeout(ctx, limit) // an agent that hangs is not to be found out by the first few alone
-	defer cancel()
-	at, err := l.d.agent.crowd.enter(soon, beating)
-	if err != nil {
-		return l.d.classify(ctx, what, limit, err)
-	}
-	return l.d.callAt(ctx, at, what, limit, func(ctx context.Context) error {
-		// No output: a check whose output changes is written to the catalog anew, and wakes every watcher.
-		return l.d.client.Agent().UpdateTTLOpts(checkID(l.serviceID), "", checkStatus(s), l.d.agentOptions(ctx))
-	})
+// call makes one call for the entry, as soon as there is a slot for it.
+func (l *lease) call(ctx context.Context, what string, f func(context.Context) error) error {
+	return l.d.callAs(ctx, agent.Write, what, f)
 }
 
-// Update implements [registry.Lease]. Consul has no condition that a registration could be made under, so an announcement
-// of the same ID between the read and the write is overwritten; its owner then finds out.
+// Update implements [registry.Lease]. Consul has no conditional registration, so a registration of the same ID between the read and the
+// write is overwritten; its owner then finds out.
 func (l *lease) Update(ctx context.Context, in *registry.Instance) error {
-	// What Keep has just seen need not be read again: an instance that is updated all the time costs half the calls.
-	if time.Since(time.Unix(0, l.seen.Load())) > l.d.settings.TTL/3 {
+	// An entry that Wait has just seen need not be read again: that halves the calls of an instance that is updated all the time.
+	if time.Since(time.Unix(0, l.entrySeen.Load())) > l.d.settings.TTL/3 {
 		entry, _, err := l.read(ctx)
 		if err != nil {
 			return err
 		}
-		if err := l.mine(entry); err != nil {
+		if err := l.checkOwner(entry); err != nil {
 			return err
 		}
 	}
 	return l.write(ctx, in)
 }
 
-// Release implements [registry.Lease].
-func (l *lease) Release(ctx context.Context) error {
-	l.releasing.Store(true)
-	if err := l.remove(ctx); err != nil {
-		return err
-	}
-	l.d.tags.forget(l.serviceID)
-	l.d.marks.settled(l.serviceID)
-	l.once.Do(func() { close(l.released) })
-	l.clearBriefly(ctx)
-	return nil
-}
-
-// remove takes the entry away where it is still this lease's.
-func (l *lease) remove(ctx context.Context) error {
-	if err := l.lock(ctx); err != nil {
-		return err
-	}
-	defer l.unlock()
-	entry, _, err := l.read(ctx)
-	if err == nil && l.mayRemove(entry) {
-		err = l.call(ctx, "deregister "+l.serviceID, func(ctx context.Context) error {
-			return l.d.client.Agent().ServiceDeregisterOpts(l.serviceID, l.d.agentOptions(ctx))
-		})
-	}
-	if err != nil && !isGone(err) {
-		return err
-	}
-	l.d.agents.forget(l.serviceID, l.d.agent)
-	return nil
-}
-
-// mayRemove reports whether entry is of this lease, or of an attempt to announce it again that seemed to fail.
-func (l *lease) mayRemove(entry *api.AgentService) bool {
-	return l.mine(entry) == nil || l.d.marks.hasTried(l.serviceID, parseMark(entry.Meta[metaOwner]))
-}
-
-// CheckReplaced implements [registry.ReplacedChecker]. Where the program has gone on to another agent, nobody there has
-// replaced what was at the first one.
+// CheckReplaced implements [registry.Lease]. If the driver has switched to another agent, the entry at the first one does not matter:
+// nothing has replaced it at the new one.
 func (l *lease) CheckReplaced(ctx context.Context) error {
-	if l.d.agents.inUse() != l.d.agent {
+	if l.d.agents.InUse() != l.d.agent {
 		return nil
 	}
 	entry, _, err := l.read(ctx)
 	switch {
-	case isGone(err):
+	case agent.IsNotFound(err):
 		return nil
 	case err != nil:
 		return err
-	case l.mayRemove(entry):
-		return nil
 	}
-	return l.mine(entry)
+	return l.checkOwner(entry)
 }
 
-// waitLimit bounds a call that the server lets wait for up to wait: it adds up to a sixteenth to spread its clients, and
-// needs time to find out that it has no leader.
-func waitLimit(wait time.Duration) time.Duration { return wait + wait/16 + 8*time.Second }
-
-// checkID is explicit since the one that Consul would choose depends on the number of checks.
-func checkID(serviceID string) string { return "rollcall:" + serviceID }
-
-// checkStatus is what the check says for s. That of an instance in maintenance passes: maintenance is a check of its own.
-func checkStatus(s registry.Status) string {
-	switch s {
-	case registry.Warning:
-		return api.HealthWarning
-	case registry.Critical:
-		return api.HealthCritical
+// checkOwner returns an error that wraps registry.ErrReplaced if entry is of another registration.
+func (l *lease) checkOwner(entry *api.AgentService) error {
+	if l.owns(entry.Meta) {
+		return nil
 	}
-	return api.HealthPassing
+	return fmt.Errorf("%w: consul at %s has it under %s", registry.ErrReplaced, l.d.agent.Location, l.serviceID)
+}
+
+// owns reports whether an entry with that meta is of this lease or of one of its predecessors.
+func (l *lease) owns(meta map[string]string) bool {
+	return l.owner.Covers(codec.ParseOwner(meta[codec.MetaOwner]))
 }

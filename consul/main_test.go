@@ -2,6 +2,7 @@ package consul
 
 import (
 	"os"
+	"strings"
 	"testing"
 
 	"go.uber.org/goleak"
@@ -9,12 +10,22 @@ import (
 
 func TestMain(m *testing.M) {
 	if client := os.Getenv(stormEnv); client != "" {
-		stormClient(client) // a process of BenchmarkStorm
+		stormClient(client) // this is a process of BenchmarkStorm
 		return
 	}
 	if address := os.Getenv(pauseVariable); address != "" {
-		pausedService(address) // the process of TestPausedForLongerThanItsInstanceIsKept
+		pausedService(address) // this is the process of TestRegistration_ReturnsAfterALongPause
 		return
 	}
+	clearEnvironment()
 	goleak.VerifyTestMain(m)
+}
+
+// clearEnvironment removes the variables that would change a Config. Tests that set such variables are not parallel.
+func clearEnvironment() {
+	for _, e := range os.Environ() {
+		if name, _, _ := strings.Cut(e, "="); strings.HasPrefix(name, "CONSUL_") {
+			os.Unsetenv(name)
+		}
+	}
 }

@@ -3,47 +3,36 @@ package consul
 import (
 	"fmt"
 	"maps"
-	"strings"
+	"slices"
+	"strconv"
 
+	"github.com/rollcall-go/rollcall/consul/internal/codec"
 	"github.com/rollcall-go/rollcall/registry"
 )
 
-// parseMeta reads the pairs of [Config].Meta, such as "team=payments,rack=7".
-func parseMeta(text string) (map[string]string, error) {
-	pairs := map[string]string{}
-	if text == "" {
-		return pairs, nil
-	}
-	for pair := range strings.SplitSeq(text, ",") {
-		key, value, ok := strings.Cut(strings.TrimSpace(pair), "=")
-		fail := func(why string) (map[string]string, error) {
-			return nil, invalid("Meta (meta)", fmt.Sprintf("%q", pair), why)
+// checkMeta returns an error for [Config].Meta that Consul would refuse, or that has a meaning of its own in an entry.
+func checkMeta(meta map[string]string) error {
+	fail := func(value, why string) error { return invalid("Meta (meta)", value, why) }
+	for _, key := range slices.Sorted(maps.Keys(meta)) {
+		if key == "" || !codec.IsPlainPair(key, meta[key]) {
+			return fail(strconv.Quote(key+"="+meta[key]), fmt.Sprintf("cannot be metadata of every instance: a key has letters, digits, '-' and '_', "+
+				"at most %d bytes of key and %d of value, is neither version nor zone, and does not begin with %s or %s", codec.MaxKey, codec.MaxValue, codec.OwnPrefix, codec.ConsulPrefix))
 		}
-		switch _, twice := pairs[key]; {
-		case !ok || key == "":
-			return fail("is no pair such as team=payments")
-		case twice:
-			return fail("has a key that stands there twice")
-		case !plainPair(key, value):
-			return fail(fmt.Sprintf("is none that Consul takes and that has no other meaning: letters, digits, '-' and '_', %d bytes of key and %d of value, and neither version nor zone nor what begins with %s or %s",
-				maxKey, maxValue, ownPrefix, consulPrefix))
-		}
-		pairs[key] = value
 	}
-	if len(pairs) > maxPairs/2 {
-		return nil, invalid("Meta (meta)", fmt.Sprintf("%d pairs", len(pairs)), fmt.Sprintf("are more than %d, half of what Consul takes with an instance", maxPairs/2))
+	if len(meta) > codec.MaxPairs/2 {
+		return fail(fmt.Sprintf("%d pairs", len(meta)), fmt.Sprintf("are more than %d, half of the pairs that Consul allows an instance", codec.MaxPairs/2))
 	}
-	return pairs, nil
+	return nil
 }
 
-// withMeta is in with the pairs of Config.Meta that it has no own value for.
+// withMeta returns in with the pairs of Config.Meta that it has no value of its own for.
 func (s *settings) withMeta(in *registry.Instance) *registry.Instance {
-	if len(s.meta) == 0 {
+	if len(s.Meta) == 0 {
 		return in
 	}
 	in = in.Clone()
 	own := in.Metadata
-	in.Metadata = maps.Clone(s.meta)
+	in.Metadata = maps.Clone(s.Meta)
 	maps.Copy(in.Metadata, own)
 	return in
 }

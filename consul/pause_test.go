@@ -8,25 +8,25 @@ import (
 	"log/slog"
 	"os"
 	"os/exec"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/hashicorp/consul/api"
 
 	"github.com/rollcall-go/rollcall/internal/testbed"
+	"github.com/rollcall-go/rollcall/internal/watchtest"
 	"github.com/rollcall-go/rollcall/registry"
 )
 
-// slow lets Consul itself do what it takes a minute or two for, where otherwise the test does it in its place:
+// slow makes the test wait for a minute or two until Consul removes the instance. Otherwise the test removes it:
 //
-//	go test -v -run 'Paused|Catalog' ./consul -slow
-var slow = flag.Bool("slow", false, "wait until Consul removes and restores instances by itself")
+//	go test -v -run Paused ./consul -slow
+var slow = flag.Bool("slow", false, "wait until Consul removes instances by itself")
 
-// pauseVariable makes the test binary a process that announces an instance at the agent that it names.
+// pauseVariable has the address of an agent. If it is set, the test binary is a process that registers an instance there.
 const pauseVariable = "ROLLCALL_TEST_PAUSED"
 
-// pausedService is what that process announces.
+// pausedService is what that process runs.
 func pausedService(address string) {
 	ctx, cancel := context.WithCancel(context.Background())
 	r, err := New(Config{Address: address, TTL: minTTL, Options: registry.Options{Logger: slog.New(slog.DiscardHandler)}})
@@ -42,12 +42,12 @@ func pausedService(address string) {
 	r.Close()
 }
 
-// A process that was paused for longer than Consul keeps its instance, as a laptop or a virtual machine is, is back when it
-// goes on.
-func TestPausedForLongerThanItsInstanceIsKept(t *testing.T) {
+// A process may be paused for so long that Consul removes its instance, as on a laptop. The instance is back when the process goes on.
+func TestRegistration_ReturnsAfterALongPause(t *testing.T) {
+	t.Parallel()
 	agent := testbed.StartConsul(t)
 	operator := operatorOf(t, agent)
-	w := watch(t, open(t, Config{Address: agent.Addr()}), registry.Query{Service: "s", AnyStatus: true})
+	w := watchtest.Watch(t, open(t, Config{Address: agent.Addr()}), registry.Query{Service: "s", AnyStatus: true})
 
 	child := exec.Command(os.Args[0])
 	child.Env = append(os.Environ(), pauseVariable+"="+agent.Addr())
@@ -60,26 +60,26 @@ func TestPausedForLongerThanItsInstanceIsKept(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		child.Process.Signal(syscall.SIGCONT)
+		child.Process.Signal(sigContinue)
 		stop.Close()
 		if err := child.Wait(); err != nil {
 			t.Error(err)
 		}
 	})
 	passes := statusIs(registry.Passing)
-	w.until("the instance", passes)
+	w.Until("the instance", passes)
 
-	if err := child.Process.Signal(syscall.SIGSTOP); err != nil {
+	if err := child.Process.Signal(sigStop); err != nil {
 		t.Fatal(err)
 	}
 	paused := time.Now()
-	w.until("that it is critical", statusIs(registry.Critical))
+	w.Until("that it is critical", statusIs(registry.Critical))
 	gone := func() bool {
 		services, err := operator.Agent().Services()
 		return err == nil && len(services) == 0
 	}
 	if *slow {
-		for !gone() { // which takes longer than eventually waits
+		for !gone() { // which takes longer than watchtest.Eventually waits
 			if time.Since(paused) > 5*time.Minute {
 				t.Fatal("Consul has not removed it")
 			}
@@ -89,16 +89,16 @@ func TestPausedForLongerThanItsInstanceIsKept(t *testing.T) {
 	} else if err := operator.Agent().ServiceDeregister("s:a"); err != nil {
 		t.Fatal(err)
 	}
-	w.until("that it is gone", func(p pair) bool { return p.find("a") == nil })
+	w.Until("that it is gone", func(p watchtest.Pair) bool { return p.Find("a") == nil })
 
 	on := time.Now()
-	if err := child.Process.Signal(syscall.SIGCONT); err != nil {
+	if err := child.Process.Signal(sigContinue); err != nil {
 		t.Fatal(err)
 	}
-	w.until("the instance again", passes)
+	w.Until("the instance again", passes)
 	t.Logf("it is back %v after the process goes on", time.Since(on).Round(time.Millisecond))
 	var checks map[string]*api.AgentCheck
 	if checks, err = operator.Agent().Checks(); err != nil || len(checks) != 1 {
-		t.Errorf("%d checks, want that of the instance: %v", len(checks), err)
+		t.Errorf("%d checks, want the check of the instance: %v", len(checks), err)
 	}
 }

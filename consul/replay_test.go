@@ -10,15 +10,21 @@ import (
 	"github.com/hashicorp/consul/api"
 
 	"github.com/rollcall-go/rollcall/internal/testbed"
+	"github.com/rollcall-go/rollcall/internal/watchtest"
 	"github.com/rollcall-go/rollcall/registry"
 )
 
-// A server that starts again replays its log while it answers already, each time with more of what there was.
-func TestARestartShowsNoPartOfTheSet(t *testing.T) {
-	t.Run("without ACLs", func(t *testing.T) { testRestartShowsNoPart(t, testbed.ConsulOptions{}) })
+// A server that restarts answers while it replays its log, each time with more of the earlier instances.
+func TestWatch_ShowsNoPartOfTheSetAfterARestart(t *testing.T) {
+	t.Parallel()
+	t.Run("without ACLs", func(t *testing.T) {
+		t.Parallel()
+		testRestartShowsNoPart(t, testbed.ConsulOptions{})
+	})
 	// The token is in the log too.
 	const token = "00000000-0000-0000-0000-00000000feed"
 	t.Run("with ACLs", func(t *testing.T) {
+		t.Parallel()
 		testRestartShowsNoPart(t, testbed.ConsulOptions{Token: token, Config: fmt.Sprintf(`
 			acl {
 				enabled = true
@@ -49,14 +55,14 @@ func testRestartShowsNoPart(t *testing.T, o testbed.ConsulOptions) {
 		})
 	}
 	writing.Wait()
-	watches := make([]*watcher, 12)
+	watches := make([]*watchtest.Watcher, 12)
 	for i := range watches {
-		watches[i] = watch(t, open(t, Config{Address: agent.Addr(), Token: o.Token}), registry.Query{Service: "s"})
-		watches[i].until("all instances", healthy(entries))
+		watches[i] = watchtest.Watch(t, open(t, Config{Address: agent.Addr(), Token: registry.NewSecret(o.Token)}), registry.Query{Service: "s"})
+		watches[i].Until("all instances", watchtest.Healthy(entries))
 	}
 	began := make([]int, len(watches))
 	for i, w := range watches {
-		began[i] = len(w.all())
+		began[i] = len(w.All())
 	}
 
 	for restart := range 2 {
@@ -65,19 +71,19 @@ func testRestartShowsNoPart(t *testing.T, o testbed.ConsulOptions) {
 			t.Fatal(err)
 		}
 		for _, w := range watches {
-			w.until("the instance that came after", healthy(entries+restart+1))
+			w.Until("the instance that came after", watchtest.Healthy(entries+restart+1))
 		}
 	}
 	for i, w := range watches {
-		for _, p := range w.all()[began[i]:] {
-			if len(p.set) < entries {
-				t.Errorf("watch %d saw %d of %d instances", i, len(p.set), entries)
+		for _, p := range w.All()[began[i]:] {
+			if len(p.Set) < entries {
+				t.Errorf("watch %d saw %d of %d instances", i, len(p.Set), entries)
 			}
 		}
 	}
 }
 
-func TestWhichReadsAreConsistent(t *testing.T) {
+func TestNext_WhichReadsAreConsistent(t *testing.T) {
 	first, second := set("10", "a", "b"), set("11", "a", "b")
 	unready := answer{status: 500, body: notReady}
 	for _, c := range []struct {
@@ -86,7 +92,7 @@ func TestWhichReadsAreConsistent(t *testing.T) {
 		failed  int      // reads that say nothing but an error
 		want    []bool
 	}{
-		// Behind a client agent the connection stands while its server starts again, and what tells is the index.
+		// The connection to a client agent stays open while its server restarts, so only the index shows the restart.
 		{"the index fell in a wait", []answer{set("5", "a")}, 0, []bool{false, false, true}},
 		{"the index fell after a wait", []answer{first, set("5", "a")}, 0, []bool{false, false, false, true}},
 		{"a connection broke", []answer{{drop: true}}, 1, []bool{false, false, true}},

@@ -9,20 +9,21 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/rollcall-go/rollcall/internal/configtest"
 	"github.com/rollcall-go/rollcall/internal/testbed"
+	"github.com/rollcall-go/rollcall/internal/watchtest"
 	"github.com/rollcall-go/rollcall/registry"
 )
 
-// Neither a log line nor an error holds a secret, whatever goes wrong between a client and an agent with ACLs, with a proxy in
-// between that repeats what it was sent.
-func TestNoSecretIsLogged(t *testing.T) {
-	clearEnvironment(t)
+// After any failure, neither a log line nor an error has a secret. The agent has ACLs, and a proxy before it repeats the secrets of a call.
+func TestLog_HasNoSecret(t *testing.T) {
+	t.Parallel()
 	agent, operator := startWithACLs(t)
 	token := newToken(t, operator, `service_prefix "" { policy = "write" } node_prefix "" { policy = "read" }`)
 	const user, password = "s3cret-user", "s3cret-password"
 	proxy := testbed.NewProxy(t, agent.Addr())
 	var log safeBuffer
-	u := parse(t, fmt.Sprintf("consul://%s:%s@%s/?token=%s&ttl=3s&wait=1s", user, password, proxy.Addr(), token.SecretID))
+	u := configtest.ParseURL(t, fmt.Sprintf("consul://%s:%s@%s/?token=%s&ttl=3s&wait=1s", user, password, proxy.Addr(), token.SecretID))
 	c, err := parseURL(u)
 	if err != nil {
 		t.Fatal(err)
@@ -35,9 +36,9 @@ func TestNoSecretIsLogged(t *testing.T) {
 	t.Cleanup(func() { r.Close() })
 
 	q := registry.Query{Service: uniqueService()}
-	g := register(t, r, registry.Instance{ID: "a", Service: q.Service, Address: "10.0.0.1:80"})
-	w := watch(t, r, q)
-	w.until("the instance", healthy(1))
+	g := watchtest.Register(t, r, registry.Instance{ID: "a", Service: q.Service, Address: "10.0.0.1:80"})
+	w := watchtest.Watch(t, r, q)
+	w.Until("the instance", watchtest.Healthy(1))
 	texts := []string{fmt.Sprint(r), fmt.Sprint(c), fmt.Sprintf("%#v", c)}
 	for name, fail := range map[string]func(){
 		"an echo": func() {
@@ -50,17 +51,17 @@ func TestNoSecretIsLogged(t *testing.T) {
 		"a reset": proxy.Refuse,
 	} {
 		fail()
-		texts = append(texts, w.until(name, func(p pair) bool { return p.err != nil }).err.Error())
-		eventually(t, name+": the loss is noticed", func() bool { return g.Err() != nil })
+		texts = append(texts, w.Until(name, func(p watchtest.Pair) bool { return p.Err != nil }).Err.Error())
+		watchtest.Eventually(t, name+": the loss is noticed", func() bool { return g.Err() != nil })
 		texts = append(texts, g.Err().Error())
-		_, err := r.Services(within(t, patience))
+		_, err := r.Services(watchtest.Context(t))
 		texts = append(texts, fmt.Sprint(err))
 		proxy.Heal()
-		w.until("health after it", healthy(1))
-		eventually(t, "it stands", func() bool { return g.Err() == nil })
+		w.Until("health after it", watchtest.Healthy(1))
+		watchtest.Eventually(t, "it is registered", func() bool { return g.Err() == nil })
 	}
 	texts = append(texts, log.String())
-	// Half of a token is too much of it.
+	// Half of a token must not be shown either.
 	for _, secret := range []string{token.SecretID[:18], user, password, base64.StdEncoding.EncodeToString([]byte(user + ":" + password))} {
 		for _, text := range texts {
 			if strings.Contains(text, secret) {
@@ -68,7 +69,7 @@ func TestNoSecretIsLogged(t *testing.T) {
 			}
 		}
 	}
-	if err := g.Deregister(within(t, patience)); err != nil {
+	if err := g.Deregister(watchtest.Context(t)); err != nil {
 		t.Error(err)
 	}
 }

@@ -7,13 +7,15 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/rollcall-go/rollcall/internal/configtest"
 	"github.com/rollcall-go/rollcall/internal/testbed"
+	"github.com/rollcall-go/rollcall/internal/watchtest"
 	"github.com/rollcall-go/rollcall/registry"
 )
 
-func TestUnixSocket(t *testing.T) {
-	clearEnvironment(t)
-	dir, err := os.MkdirTemp("", "rollcall") // the path of a socket has room for some hundred bytes, which those of a test may exceed
+func TestDriver_OverAUnixSocket(t *testing.T) {
+	t.Parallel()
+	dir, err := os.MkdirTemp("", "rollcall") // the path of a socket has room for some hundred bytes, which the paths of a test may exceed
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -21,7 +23,7 @@ func TestUnixSocket(t *testing.T) {
 	socket := filepath.Join(dir, "http.sock")
 	agent := testbed.StartConsul(t, testbed.ConsulOptions{Config: fmt.Sprintf("addresses { http = \"127.0.0.1 unix://%s\" }", socket)})
 
-	u := parse(t, "consul:///?address=unix://"+socket)
+	u := configtest.ParseURL(t, "consul:///?address=unix://"+socket)
 	byURL, err := Open(t.Context(), u)
 	if err != nil {
 		t.Fatal(err)
@@ -31,17 +33,17 @@ func TestUnixSocket(t *testing.T) {
 		t.Errorf("it is %q", byURL)
 	}
 	q := registry.Query{Service: uniqueService()}
-	w := watch(t, open(t, Config{Address: "unix://" + socket}), q)
-	w.until("no instance", healthy(0))
-	g := register(t, byURL, registry.Instance{ID: "a", Service: q.Service, Address: "127.0.0.1:80"}) // loopback: the agent is on this host
-	w.until("the instance", healthy(1))
-	watch(t, open(t, Config{Address: agent.Addr()}), q).until("the instance over TCP", healthy(1))
-	if err := g.Deregister(within(t, patience)); err != nil {
+	w := watchtest.Watch(t, open(t, Config{Address: "unix://" + socket}), q)
+	w.Until("no instance", watchtest.Healthy(0))
+	g := watchtest.Register(t, byURL, registry.Instance{ID: "a", Service: q.Service, Address: "127.0.0.1:80"}) // loopback: the agent is on this host
+	w.Until("the instance", watchtest.Healthy(1))
+	watchtest.Watch(t, open(t, Config{Address: agent.Addr()}), q).Until("the instance over TCP", watchtest.Healthy(1))
+	if err := g.Deregister(watchtest.Context(t)); err != nil {
 		t.Error(err)
 	}
-	w.until("no instance any more", healthy(0))
+	w.Until("the instance is gone", watchtest.Healthy(0))
 
-	_, err = open(t, Config{Address: "unix:///no/such/socket"}).Services(within(t, patience))
+	_, err = open(t, Config{Address: "unix:///no/such/socket"}).Services(watchtest.Context(t))
 	if err == nil || !strings.Contains(err.Error(), "consul at unix:///no/such/socket") {
 		t.Errorf("without a socket the error is %v", err)
 	}

@@ -2,185 +2,294 @@ package consul
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"strconv"
 	"strings"
 	"time"
 
+	"github.com/rollcall-go/rollcall/consul/internal/agent"
+	"github.com/rollcall-go/rollcall/consul/internal/codec"
+	"github.com/rollcall-go/rollcall/consul/internal/jsondiff"
 	"github.com/rollcall-go/rollcall/registry"
 )
 
 // source reads the instances of one query.
 //
-// Consul answers a read that waits for a change, one with an index, with 200 and an empty list in many cases where it does
-// not know: see the package comment. What such a read says is therefore believed only where it cannot be wrong, and a read
-// without an index decides otherwise, since that one fails where it should.
+// A read with an index waits for a change. In many cases in which Consul does not know the set, it answers such a read with 200 and an
+// empty list: see the package comment. So source accepts such an answer only if it cannot be wrong. Otherwise source confirms it by a read
+// without an index, which fails in these cases.
+//
+// The phases, and what each read without an index (R) or with one (W) leads to:
+//
+//	           R succeeds                  W: the set changed
+//	┌─────────┐ ─────────────▶ ┌──────────┐ ──┐
+//	│ reading │                │ watching │   │
+//	└─────────┘ ◀───────────── └──────────┘ ◀─┘
+//	  │     ▲   W: the wait is over, the set is empty now,       │
+//	  │     │      or is refused; another agent is in use        │ W: the index fell, or there
+//	  │     │                                                    │    is no answer
+//	  │     │ R: half of the instances                           ▼
+//	  │     │    are missing since the index fell         ┌────────────┐ ──┐ R fails
+//	  │     └──────────────────────────────────────────── │ recovering │   │
+//	  └─────────────────────────────────────────────────▶ └────────────┘ ◀─┘
+//	    R: there is no answer                                R succeeds: watching
+//
+// An R that is refused (403, 429, 400) leaves the phase as it is. In two cases, Next makes an R right after a W: in reading, if the answer
+// of the W must be confirmed, and in recovering, if the index fell.
+//
+// A gateway or another store behind the same address can answer an R wrongly too, with an index that is far too high for the right store:
+// there, the next W would wait for as long as it may. So while a set is suspect, each W waits briefly. At the right store it ends with an
+// index that fell.
 type source struct {
-	d     *driver // its calls go to the agent that was read last, whose index it is
+	reader
 	query registry.Query
 
-	index uint64     // where the next read waits from; 0 where it must not wait
-	size  int        // of the last set returned
-	last  lastAnswer // read, which need not be the last one returned
+	confirmed time.Time // in watching: when an answer was last known not to be a stale one from the agent's stream
 
-	brief     bool      // the last read waited, but was not given the whole of Config.Wait to do so
-	confirmed time.Time // when the set was last known to be no stream's memory
-	hides     bool      // the last answer would not say that the ACLs have cut it
-	lost      bool      // a read failed for want of a registry, or showed one that began again, and none has succeeded since
-	vain      int       // how often in a row there was no leader, or nobody to say so, before a read was made
-	unready   int       // how often in a row a leader was not ready for a consistent read
+	answer jsondiff.Answer // the last read, which need not be the set that Next returned last
+	size   size            // of the last set that Next returned
+	seen   bool            // there was an instance of the service
+
+	suspectSince time.Time // when the set lost more than half at once; zero if it is not suspect
+	goodSize     size      // of the last set before that
+
+	leftOut    []jsondiff.BadEntry // that unreadable was made of
+	unreadable []registry.Unreadable
 }
 
-// A leader that cannot finish taking office answers all but consistent reads, which it keeps for 7 s and refuses with these words.
-// After so many of them whatever it says is better than nothing.
-const (
-	notReady     = "Not ready to serve consistent reads"
-	unreadyTries = 3
-)
+// newSource returns a source for q.
+func (d *driver) newSource(q registry.Query) *source {
+	s := &source{reader: reader{d: d}, query: q}
+	if d.settings.Connect {
+		s.answer.Decode = codec.DecodeConnect
+	}
+	if len(d.settings.Failover) > 0 {
+		s.answer.Decode = codec.WithDatacenter(s.answer.Decode)
+	}
+	return s
+}
 
 // Next implements [registry.Source].
-func (s *source) Next(ctx context.Context) (set []*registry.Instance, err error) {
-	err = s.d.anywhere(func(d *driver) error {
-		if s.d.agent != d.agent {
-			s.d, s.index = d, 0
-		}
-		if set, err = s.next(ctx); err != nil {
-			// The index says nothing about the state of whoever answers next: one that is too high would make it wait for
-			// changes that it has long had.
-			s.index = 0
-		}
-		return err
+func (s *source) Next(ctx context.Context) (registry.Set, error) {
+	var set []*registry.Instance
+	err := s.d.anywhere(ctx, func(d *driver) (err error) {
+		return s.at(d, func() error {
+			set, err = s.next(ctx)
+			return err
+		})
 	})
 	if err != nil {
-		return nil, err
+		return registry.Set{}, err
 	}
-	s.size = len(set)
-	return set, nil
+	s.noteSize(sizeOf(set))
+	return registry.Set{Instances: set, Unreadable: s.listUnreadable()}, nil
 }
 
 // Close implements [registry.Source]. The connections are the driver's.
 func (s *source) Close() error { return nil }
 
 func (s *source) next(ctx context.Context) ([]*registry.Instance, error) {
-	if s.index == 0 {
-		if s.lost && s.vain < electionTries && !s.d.settings.Stale { // what may be stale needs no leader
-			if err := s.d.elected(ctx, s.what()); err != nil {
-				s.vain++
-				return nil, err
-			}
+	switch s.phase {
+	case watching:
+		return s.watch(ctx)
+	case recovering:
+		if err := s.awaitLeader(ctx, s.what()); err != nil {
+			return nil, err
 		}
-		s.vain = 0
-		return s.fresh(ctx)
 	}
+	return s.readFresh(ctx)
+}
+
+// watch waits for a change, and confirms an answer that need not be true.
+func (s *source) watch(ctx context.Context) ([]*registry.Instance, error) {
 	before := s.index
-	set, index, err := s.wait(ctx)
+	r, err := s.await(ctx)
 	if err != nil {
 		return nil, err
 	}
-	// An index that is missing, garbage, that of a view which is not loaded, or that of a store that began again: the
-	// answer is thrown away.
-	fell := index <= 1 || index < before
+	// An index that is missing, garbage, of a view which is not loaded, or of a store that began again: the answer is thrown away.
+	fell := r.index <= 1 || r.index < before
 	switch {
 	case fell:
-	case index == before:
-		// The wait has ended without a change. A client agent that serves from its stream says so too when it has lost
-		// its servers, so once in a wait it is asked for what it cannot serve from there.
-	case len(set) == 0 && s.size > 0:
+		s.phase = recovering
+	case r.index == before:
+		// The wait is over without a change. A client agent that serves from its stream says so as well if it has lost its servers. So
+		// once in a wait it is asked for something that it cannot serve from there.
+		s.phase = reading
+	case len(r.set) == 0 && s.size.all > 0:
+		s.phase = reading
 	default:
-		s.index, s.confirmed = index, time.Now()
-		return set, nil
+		if err := s.checkCase(r.set); err != nil {
+			return nil, err
+		}
+		s.watchFrom(r.index)
+		return r.set, nil
 	}
-	s.lost = fell
-	set, err = s.fresh(ctx)
+	return s.confirm(ctx, r, before, fell)
+}
+
+// confirm reads the set without waiting. waited is the answer that must be confirmed, to a read that waited for an index above before.
+// fell says that the index of this answer is below before, or is no index.
+func (s *source) confirm(ctx context.Context, waited result, before uint64, fell bool) ([]*registry.Instance, error) {
+	back := s.halfIsBack(waited.set)
+	set, err := s.readFresh(ctx)
 	if err == nil && !fell && s.index < before {
-		fell, s.lost = true, true
-		set, err = s.fresh(ctx)
+		back = back || s.halfIsBack(set)
+		fell, s.phase = true, recovering
+		set, err = s.readFresh(ctx)
 	}
-	if err == nil && fell && 2*len(set) < s.size {
-		// Said once: the next read is believed, by package registry after a while, in which those who are not gone
-		// announce themselves again.
-		was := s.size
-		s.size = len(set)
-		return nil, s.d.unavailable(s.what(), fmt.Sprintf("the store began again: its index fell below %d, and there are %d of the %d instances", before, len(set), was))
+	if err == nil && back && !s.halfIsBack(set) {
+		set, err = s.readFresh(ctx) // the answers contradict each other, as if two stores gave them in turn
+	}
+	if err == nil && fell && 2*len(set) < s.size.all {
+		// This error comes once. The next read succeeds, and package registry withholds its set for a while, in which the instances
+		// that live register again.
+		was := s.size.all
+		s.noteSize(sizeOf(set))
+		return nil, s.d.agent.Unavailable(s.what(), fmt.Sprintf("the store began again: its index fell below %d, and there are %d of the %d instances", before, len(set), was))
 	}
 	return set, err
 }
 
-// fresh reads the set without waiting.
-func (s *source) fresh(ctx context.Context) ([]*registry.Instance, error) {
-	set, index, err := s.read(ctx, 0, s.d.settings.Stale)
-	if err == nil && len(set) == 0 && s.d.settings.Stale {
-		set, index, err = s.read(ctx, 0, false) // a server that lags behind may not know of the first instance yet
+// watchFrom begins to watch for changes after index, as of which the set was just confirmed.
+func (s *source) watchFrom(index uint64) { s.phase, s.index, s.confirmed = watching, index, time.Now() }
+
+// await reads the set when it has changed, or when the whole of mostWait has passed. That may take several reads if there are few connections.
+func (s *source) await(ctx context.Context) (result, error) {
+	most := s.mostWait()
+	for {
+		r, err := s.read(ctx, s.index, s.d.settings.Stale)
+		if err != nil || r.index != s.index || !r.brief || time.Since(s.confirmed) >= most {
+			return r, err
+		}
 	}
-	if err == nil && len(set) == 0 && s.hides {
-		if err = s.mayRead(ctx); err == nil {
-			set, index, err = s.read(ctx, 0, false) // the right to read may have come in between
+}
+
+// readFresh reads the set without waiting.
+func (s *source) readFresh(ctx context.Context) ([]*registry.Instance, error) {
+	r, err := s.read(ctx, 0, s.d.settings.Stale)
+	if err == nil && len(r.set) == 0 && s.d.settings.Stale {
+		r, err = s.read(ctx, 0, false) // a server that lags behind may not know of the first instance yet
+	}
+	if err == nil && len(r.set) == 0 && r.mayHide {
+		if err = s.checkReadable(ctx); err == nil {
+			r, err = s.read(ctx, 0, false) // the right to read may have come in between
 		}
 	}
 	if err != nil {
 		return nil, err
 	}
-	if index <= 1 {
-		// Not of Consul's: its own service is in the catalog from the first moment on. And where consul/api cannot read the
-		// index, it does not look whether the ACLs have cut the answer either.
-		why := fmt.Sprintf("an answer with index %d, which no catalog has", index)
+	if r.index <= 1 {
+		// Not an index of Consul: its own service is in the catalog from the first moment on. And if consul/api cannot read the index, it
+		// does not look whether the ACLs have cut the answer either.
+		why := fmt.Sprintf("an answer with index %d, which no catalog has", r.index)
 		if peer := s.d.settings.Peer; peer != "" {
 			why += fmt.Sprintf(", but one of a peer that does not exist, or exports nothing: %q", peer)
 		}
-		return nil, s.d.unavailable(s.what(), why)
+		return nil, s.d.agent.Unavailable(s.what(), why)
 	}
-	s.index, s.confirmed = index, time.Now()
-	return set, nil
-}
-
-// wait reads the set when it has changed, or when a whole wait has passed, which may take several reads in a crowd.
-func (s *source) wait(ctx context.Context) ([]*registry.Instance, uint64, error) {
-	for {
-		set, index, err := s.read(ctx, s.index, s.d.settings.Stale)
-		if err != nil || index != s.index || !s.brief || time.Since(s.confirmed) >= s.d.settings.Wait {
-			return set, index, err
+	if err := s.checkCase(r.set); err != nil {
+		return nil, err
+	}
+	if len(r.set) == 0 && s.d.settings.Peer != "" {
+		if err := s.checkPeering(ctx); err != nil {
+			return nil, err
 		}
 	}
+	s.watchFrom(r.index)
+	return r.set, nil
 }
 
-func (s *source) what() string { return "read service " + s.query.Service }
+// checkCase returns an error if Consul has shown instances of a service whose name differs in case only, and none of the service: Consul
+// takes the two for one, and nothing would say why the set is empty.
+func (s *source) checkCase(set []*registry.Instance) error {
+	if s.seen {
+		return nil
+	}
+	other := ""
+	for _, in := range set {
+		if in.Service == s.query.Service {
+			s.seen = true
+			return nil
+		}
+		other = in.Service
+	}
+	if !strings.EqualFold(other, s.query.Service) {
+		return nil
+	}
+	return s.d.agent.Unavailable(s.what(), fmt.Sprintf("there is no service %q, but there is %q: case counts", s.query.Service, other))
+}
+
+// what names the read in errors, with the datacenter or the peer, if that is not the datacenter of the agent.
+func (s *source) what() string {
+	what := "read service " + s.query.Service
+	switch conf := s.d.settings; {
+	case conf.Datacenter != "":
+		what += " in datacenter " + conf.Datacenter
+	case len(conf.Failover) > 0:
+		what += " in the datacenter of the agent"
+	case conf.Peer != "":
+		what += " of peer " + conf.Peer
+	}
+	return what
+}
+
+// result is what a read found.
+type result struct {
+	set     []*registry.Instance
+	index   uint64 // 0 if it is missing or garbage
+	brief   bool   // the read waited, but perhaps not for the whole of mostWait
+	mayHide bool   // the ACLs may have cut the set, and Consul would not say so
+}
 
 // read makes one read of the set. With an index it waits until there is a higher one.
-func (s *source) read(ctx context.Context, index uint64, stale bool) ([]*registry.Instance, uint64, error) {
-	if err := s.d.rate.wait(ctx); err != nil {
-		return nil, 0, err
-	}
-	errand := lookup
+func (s *source) read(ctx context.Context, index uint64, stale bool) (result, error) {
+	class := agent.Lookup
 	if index > 0 {
-		errand = watching
+		class = agent.Watch
 	}
-	at, err := s.d.agent.crowd.enter(ctx, errand)
+	slot, err := s.d.agent.Limiter.Acquire(ctx, class)
 	if err != nil {
-		return nil, 0, err
+		return result{}, err
 	}
 	conf := s.d.settings
-	limit, wait := conf.Timeout, at.wait(conf.Wait)
+	limit, wait := conf.Timeout, slot.Wait(s.mostWait())
 	if index > 0 {
 		limit = waitLimit(wait)
 	}
-	got := capture{body: s.last.spare}
-	s.last.spare = nil
+	var set []*registry.Instance
+	var header http.Header
+	var cut, old bool
+	got := agent.Capture{Read: func(ctx context.Context, h http.Header, body io.Reader) (err error) {
+		header = h
+		cut = h.Get("X-Consul-Results-Filtered-By-ACLs") == "true"
+		if old = stale && tooOld(h, conf.MaxStale); cut || old {
+			agent.Drain(body)
+			return nil
+		}
+		set, err = s.answer.Update(ctx, body)
+		var bad jsondiff.Error
+		if errors.As(err, &bad) {
+			return agent.Fault(bad)
+		}
+		return err
+	}}
 	began := time.Now()
 	err = s.d.call(ctx, s.what(), limit, func(ctx context.Context) error {
-		o := s.d.readOptions(captured(ctx, &got))
+		o := s.d.readOptions(agent.WithCapture(ctx, &got))
 		o.AllowStale = stale
-		// A server that has just become the leader answers while it still replays its log, with a part of what there is. What is
-		// consistent comes after that.
-		o.RequireConsistent = o.RequireConsistent || s.lost && !stale && s.unready < unreadyTries
+		o.RequireConsistent = o.RequireConsistent || !stale && s.wantsConsistent()
 		o.Near = conf.Near
-		o.Filter = filter(conf.Filter, s.query)
+		o.Filter = codec.Filter(conf.Filter, s.query)
 		if index > 0 {
 			o.WaitIndex, o.WaitTime = index, wait
-			// This is what makes an agent ask its servers. In its stream it has neither of the two.
+			// This makes an agent ask its servers: in its stream it has neither of the two.
 			o.MergeCentralConfig = conf.Consistent || conf.MaxStale > 0
 		}
-		health := s.d.client.Health()
+		health := s.d.agent.Client.Health()
 		ask := health.ServiceMultipleTags
 		if conf.Connect {
 			ask = health.ConnectMultipleTags
@@ -188,67 +297,23 @@ func (s *source) read(ctx context.Context, index uint64, stale bool) ([]*registr
 		_, _, err := ask(s.query.Service, s.query.Tags, !s.query.AnyStatus, o)
 		return err
 	})
-	at.leave(got.status, got.version)
-	// Whoever answers at once what is known already has not waited, and is not to be asked the same again.
-	s.brief = at.brief && time.Since(began) >= wait
-	// Nothing but a whole answer ends it: a server that replays its log knows of no token either, and refuses them all.
-	s.lost = err != nil && (s.lost || got.status == 0 || got.status == http.StatusOK || got.status >= http.StatusInternalServerError)
-	if err == nil {
-		s.unready = 0
-	} else if strings.Contains(err.Error(), notReady) {
-		s.unready++
-	}
-	if err != nil {
-		s.last.spare = reusable(got.body)
-		return nil, 0, err
-	}
-	if got.header.Get("X-Consul-Results-Filtered-By-ACLs") == "true" {
-		return nil, 0, s.d.filtered(s.what())
-	}
-	s.hides = s.d.mayHide(got.header)
-	if stale && tooOld(got.header, conf.MaxStale) {
-		s.last.spare = reusable(got.body)
+	slot.Release(got.Status, got.Version)
+	s.noteRead(err, got.Status)
+	switch {
+	case err != nil:
+		return result{}, err
+	case cut:
+		return result{}, s.d.agent.Filtered(s.what())
+	case old:
 		return s.read(ctx, 0, false)
 	}
-	set, err := s.last.update(got.body)
-	if err != nil {
-		return nil, 0, s.d.unavailable(s.what(), "the answer cannot be read: "+err.Error())
+	r := result{
+		set:     s.nearest(set),
+		brief:   slot.IsBrief() && time.Since(began) >= wait, // an answer without a change that came early must not be asked for again in the same way
+		mayHide: s.d.mayHide(header),
 	}
-	if index, err = strconv.ParseUint(got.header.Get("X-Consul-Index"), 10, 64); err != nil {
-		index = 0 // missing or garbage; no caller believes it
+	if r.index, err = strconv.ParseUint(header.Get("X-Consul-Index"), 10, 64); err != nil {
+		r.index = 0
 	}
-	return s.nearest(set), index, nil
-}
-
-// tooOld reports whether an answer is older than bound, which is in force where it is above 0, or does not say.
-func tooOld(h http.Header, bound time.Duration) bool {
-	if bound == 0 {
-		return false
-	}
-	ms, err := strconv.ParseUint(h.Get("X-Consul-LastContact"), 10, 32)
-	return err != nil || time.Duration(ms)*time.Millisecond > bound
-}
-
-// nearest cuts set, which is in the order of distance, to the limit. What the query does not select must not count, nor what
-// does not pass: a limit is for those that can be used.
-func (s *source) nearest(set []*registry.Instance) []*registry.Instance {
-	limit := s.d.settings.Limit
-	if limit == 0 {
-		return set
-	}
-	cut := make([]*registry.Instance, 0, min(limit, len(set))) // set is the memory of the last answer
-	usable := 0
-	for _, in := range set {
-		if usable == limit {
-			break
-		}
-		if !s.query.Matches(in) {
-			continue
-		}
-		cut = append(cut, in)
-		if in.Status == registry.Passing {
-			usable++
-		}
-	}
-	return cut
+	return r, nil
 }

@@ -6,12 +6,14 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/rollcall-go/rollcall/internal/watchtest"
 	"github.com/rollcall-go/rollcall/registry"
 )
 
@@ -34,21 +36,22 @@ func set(index string, ids ...string) answer {
 	return answer{index: index, body: "[" + strings.Join(entries, ",") + "]"}
 }
 
-// script is an agent that gives its answers in turn, and remembers the index of each read.
+// script is an agent that gives its answers in turn, and records the index of each read.
 type script struct {
 	t *testing.T
 
 	mu         sync.Mutex
 	answers    []answer
 	asked      []string
-	consistent []bool // whether each read asked for that
+	waits      []string // how long each read may wait
+	consistent []bool   // whether each read was consistent
 }
 
-// next returns the answer to a read with that index, and false where none is left.
-func (s *script) next(index string, consistent bool) (a answer, ok bool) {
+// next returns the answer to a read with that query, and false if none is left.
+func (s *script) next(q url.Values) (a answer, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.asked, s.consistent = append(s.asked, index), append(s.consistent, consistent)
+	s.asked, s.waits, s.consistent = append(s.asked, q.Get("index")), append(s.waits, q.Get("wait")), append(s.consistent, q.Has("consistent"))
 	if len(s.answers) == 0 {
 		return a, false
 	}
@@ -66,11 +69,10 @@ func (s *script) reads() []string {
 
 func (s *script) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.URL.Path == "/v1/status/leader" {
-		http.NotFound(w, r) // it is asked for after a connection broke, and is no read
+		http.NotFound(w, r) // the leader is asked for after a connection broke: this is no read
 		return
 	}
-	q := r.URL.Query()
-	a, ok := s.next(q.Get("index"), q.Has("consistent"))
+	a, ok := s.next(r.URL.Query())
 	if !ok {
 		s.t.Errorf("an unexpected read: %s", r.URL)
 		w.WriteHeader(http.StatusTeapot)
@@ -86,7 +88,9 @@ func (s *script) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if a.index != "" {
 		w.Header().Set("X-Consul-Index", a.index)
 	}
-	w.Header().Set("X-Consul-LastContact", "0") // consul/api looks for nothing else without it
+	if a.status == 0 || a.index != "" {
+		w.Header().Set("X-Consul-LastContact", "0") // consul/api looks for nothing else without it
+	}
 	if a.denied {
 		w.Header().Set("X-Consul-Results-Filtered-By-ACLs", "true")
 	}
@@ -103,7 +107,6 @@ func (s *script) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // scripted returns a source that reads from a script.
 func scripted(t *testing.T, c Config, q registry.Query, answers ...answer) (registry.Source, *script) {
 	t.Helper()
-	clearEnvironment(t)
 	s := &script{t: t, answers: answers}
 	srv := httptest.NewServer(s)
 	t.Cleanup(srv.Close)
@@ -114,15 +117,15 @@ func scripted(t *testing.T, c Config, q registry.Query, answers ...answer) (regi
 	}
 	t.Cleanup(func() { d.Close() })
 	q.Service = "s"
-	return d.Follow(q), s
+	return d.Watch(q), s
 }
 
-func TestAnswersThatSayNothing(t *testing.T) {
+func TestNext_ConfirmsAnswersThatMayBeWrong(t *testing.T) {
 	for _, c := range []struct {
 		name string
 		// The source has read a, b at index 10 and gets these answers.
 		answers []answer
-		// What each following Next gives: IDs, or a word of the error.
+		// What each following Next returns: IDs, or a word of the error.
 		want []string
 		// The index of each read.
 		asked []string
@@ -153,8 +156,8 @@ func TestAnswersThatSayNothing(t *testing.T) {
 		{"no body", []answer{{index: "11"}, set("12", "a")}, []string{"not a JSON array", "a"}, []string{"10", ""}},
 		{"malformed", []answer{{index: "11", body: `oops`}, set("12", "a")}, []string{"not a JSON array", "a"}, []string{"10", ""}},
 		{"null", []answer{{index: "11", body: `null`}, set("12", "a")}, []string{"not a JSON array", "a"}, []string{"10", ""}},
-		{"null entry", []answer{{index: "11", body: `[null]`}, set("12", "a")}, []string{"it has no service", "a"}, []string{"10", ""}},
-		{"entry without service", []answer{{index: "11", body: `[{"Node":{}}]`}, set("12", "a")}, []string{"it has no service", "a"}, []string{"10", ""}},
+		{"null entry", []answer{{index: "11", body: `[null]`}, set("12", "a")}, []string{"none of its elements is an entry", "a"}, []string{"10", ""}},
+		{"entry without service", []answer{{index: "11", body: `[{"Node":{}}]`}, set("12", "a")}, []string{"a"}, []string{"10", ""}},
 		{"cut by ACLs", []answer{{index: "11", body: `[]`, denied: true}, set("12", "a")}, []string{"node:read", "a"}, []string{"10", ""}},
 		{"partly cut by ACLs", []answer{func() answer { a := set("11", "a"); a.denied = true; return a }()}, []string{"node:read"}, []string{"10"}},
 	} {
@@ -176,8 +179,8 @@ func TestAnswersThatSayNothing(t *testing.T) {
 	}
 }
 
-// What came back first is not all that there is: a store that began again and has a few is in as much doubt as one that has none.
-func TestAStoreThatBeganAgainWithAFew(t *testing.T) {
+// A store that began again may have a few of its instances first. That set is as suspect as an empty one.
+func TestNext_FailsIfAStoreBeganAgainWithFewInstances(t *testing.T) {
 	for name, fall := range map[string][]answer{
 		"by the wait":  {set("4", "b"), set("5", "b")},
 		"by the probe": {set("10", "a", "b", "c"), set("4", "b"), set("5", "b")},
@@ -188,11 +191,11 @@ func TestAStoreThatBeganAgainWithAFew(t *testing.T) {
 			t.Fatalf("%s: the first set is %q", name, got)
 		}
 		if got := next(t, src); !strings.Contains(got, "began again") || !strings.Contains(got, "1 of the 3 instances") {
-			t.Errorf("%s: then it is %q, want doubt", name, got)
+			t.Errorf("%s: the next set is %q, want an error: the set is suspect", name, got)
 		}
 		if got := next(t, src) + ", " + next(t, src); got != "b, a b c" ||
 			!slices.Equal(s.reads(), slices.Concat([]string{"", "10"}, make([]string, len(fall)), []string{"6"})) {
-			t.Errorf("%s: said once, it is %q, by reads with the indexes %q", name, got, s.reads())
+			t.Errorf("%s: after a single such answer the set is %q, with reads of the indexes %q", name, got, s.reads())
 		}
 	}
 }
@@ -200,23 +203,24 @@ func TestAStoreThatBeganAgainWithAFew(t *testing.T) {
 // next returns the IDs of the next set, or the error.
 func next(t *testing.T, src registry.Source) string {
 	t.Helper()
-	got, err := src.Next(within(t, patience))
+	got, err := src.Next(watchtest.Context(t))
 	if err != nil {
 		return "error: " + err.Error()
 	}
 	var ids []string
-	for _, in := range got {
+	for _, in := range got.Instances {
 		ids = append(ids, in.ID)
 	}
 	return strings.Join(ids, " ")
 }
 
-func TestKindsOfErrors(t *testing.T) {
+func TestNext_KindsOfErrors(t *testing.T) {
 	for _, c := range []struct {
 		answer answer
 		want   error
 	}{
-		{answer{status: 400, body: "Bad request"}, registry.ErrInvalid},
+		{answer{status: 400, body: "Bad request", index: "9"}, registry.ErrInvalid},
+		{answer{status: 400, body: "Bad request"}, registry.ErrUnavailable},
 		{answer{status: 401}, registry.ErrDenied},
 		{answer{status: 403, body: "Permission denied"}, registry.ErrDenied},
 		{answer{status: 403, body: "rpc error making call: ACL system must be bootstrapped before making any requests that require authorization: ACL not found"}, registry.ErrUnavailable},
@@ -228,14 +232,14 @@ func TestKindsOfErrors(t *testing.T) {
 		{answer{cut: true}, registry.ErrUnavailable},
 	} {
 		src, _ := scripted(t, Config{}, registry.Query{}, c.answer)
-		_, err := src.Next(within(t, patience))
+		_, err := src.Next(watchtest.Context(t))
 		if !errors.Is(err, c.want) || !strings.Contains(err.Error(), "read service s") {
 			t.Errorf("%+v: the error is %v, want %v", c.answer, err, c.want)
 		}
 	}
 }
 
-func TestNoAgent(t *testing.T) {
+func TestDriver_FailsWithoutAnAgent(t *testing.T) {
 	srv := httptest.NewServer(nil)
 	srv.Close()
 	d, err := newDriver(Config{Address: srv.URL})
@@ -243,17 +247,17 @@ func TestNoAgent(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer d.Close()
-	_, err = d.Follow(registry.Query{Service: "s"}).Next(t.Context())
+	_, err = d.Watch(registry.Query{Service: "s"}).Next(t.Context())
 	if !errors.Is(err, registry.ErrUnavailable) || !strings.Contains(err.Error(), "refused") {
 		t.Errorf("got %v", err)
 	}
 	in := minimal()
-	if _, err = d.Announce(t.Context(), in); !errors.Is(err, registry.ErrUnavailable) {
+	if _, err = d.Register(t.Context(), in, nil); !errors.Is(err, registry.ErrUnavailable) {
 		t.Errorf("got %v", err)
 	}
 }
 
-func TestItsOwnDeadlineIsNotTheCallers(t *testing.T) {
+func TestDriver_ReportsItsOwnTimeoutAsUnavailable(t *testing.T) {
 	src, _ := scripted(t, Config{Timeout: 20 * time.Millisecond}, registry.Query{}, answer{hang: true})
 	_, err := src.Next(t.Context())
 	if !errors.Is(err, registry.ErrUnavailable) || errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "no answer within 20ms") {
@@ -261,15 +265,15 @@ func TestItsOwnDeadlineIsNotTheCallers(t *testing.T) {
 	}
 }
 
-func TestTheCallersDeadline(t *testing.T) {
+func TestDriver_ReturnsTheCallersDeadline(t *testing.T) {
 	src, _ := scripted(t, Config{}, registry.Query{}, answer{hang: true})
-	_, err := src.Next(within(t, 20*time.Millisecond))
+	_, err := src.Next(watchtest.Within(t, 20*time.Millisecond))
 	if !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("got %v", err)
 	}
 }
 
-func TestWaitLimitIsAboveTheServers(t *testing.T) {
+func TestWaitLimit_IsAboveTheServers(t *testing.T) {
 	for _, wait := range []time.Duration{minWait, DefaultWait, maxWait} {
 		if got := waitLimit(wait); got <= wait*17/16+7*time.Second || got > wait*17/16+10*time.Second {
 			t.Errorf("for %v it is %v", wait, got)
@@ -277,21 +281,21 @@ func TestWaitLimitIsAboveTheServers(t *testing.T) {
 	}
 }
 
-func TestStaleEmptinessIsConfirmed(t *testing.T) {
+func TestStale_ConfirmsAnEmptySet(t *testing.T) {
 	src, s := scripted(t, Config{Stale: true}, registry.Query{}, set("10"), set("12", "a"))
 	if got := next(t, src); got != "a" || len(s.reads()) != 2 {
 		t.Errorf("got %q", got)
 	}
 }
 
-func TestLimitTakesTheNearestThatMatch(t *testing.T) {
+func TestLimit_TakesTheNearestThatMatch(t *testing.T) {
 	src, _ := scripted(t, Config{Limit: 2, Near: "_agent"}, registry.Query{Metadata: map[string]string{"k": "v"}},
 		answer{index: "9", body: `[
-			{"Node":{"Address":"10.0.0.1"},"Service":{"ID":"z","Service":"s","Meta":{"k":"v"}}},
-			{"Node":{"Address":"10.0.0.1"},"Service":{"ID":"y","Service":"S","Meta":{"k":"v"}}},
-			{"Node":{"Address":"10.0.0.1"},"Service":{"ID":"x","Service":"s"}},
-			{"Node":{"Address":"10.0.0.1"},"Service":{"ID":"b","Service":"s","Meta":{"k":"v"}}},
-			{"Node":{"Address":"10.0.0.1"},"Service":{"ID":"a","Service":"s","Meta":{"k":"v"}}}]`})
+			{"Node":{"Address":"10.0.0.1"},"Service":{"ID":"z","Port":80,"Service":"s","Meta":{"k":"v"}}},
+			{"Node":{"Address":"10.0.0.1"},"Service":{"ID":"y","Port":80,"Service":"S","Meta":{"k":"v"}}},
+			{"Node":{"Address":"10.0.0.1"},"Service":{"ID":"x","Port":80,"Service":"s"}},
+			{"Node":{"Address":"10.0.0.1"},"Service":{"ID":"b","Port":80,"Service":"s","Meta":{"k":"v"}}},
+			{"Node":{"Address":"10.0.0.1"},"Service":{"ID":"a","Port":80,"Service":"s","Meta":{"k":"v"}}}]`})
 	if got := next(t, src); got != "z b" {
 		t.Errorf("got %q", got)
 	}

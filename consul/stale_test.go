@@ -13,9 +13,8 @@ import (
 	"github.com/rollcall-go/rollcall/registry"
 )
 
-// A server that lags behind by more than the bound is not believed, and the leader is asked without waiting.
-func TestStaleWithABound(t *testing.T) {
-	clearEnvironment(t)
+// If a server lags behind by more than the bound, its answer is dropped and the leader is asked, by a read that does not wait.
+func TestMaxStale_ReadsAgainIfTooOld(t *testing.T) {
 	for _, c := range []struct {
 		contact string // in milliseconds, of every answer but the leader's
 		want    string
@@ -50,7 +49,7 @@ func TestStaleWithABound(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		src := d.Follow(registry.Query{Service: "s"})
+		src := d.Watch(registry.Query{Service: "s"})
 		if got := next(t, src) + " " + next(t, src); got != c.want || !slices.Equal(asked, c.asked) {
 			t.Errorf("with a contact of %q ms it is %q, asked %q; want %q, %q", c.contact, got, asked, c.want, c.asked)
 		}
@@ -59,9 +58,9 @@ func TestStaleWithABound(t *testing.T) {
 	}
 }
 
-// The stream of an agent knows neither consistent nor how old it is.
-func TestReadsThatTheStreamMustNotAnswer(t *testing.T) {
-	clearEnvironment(t)
+// The stream of an agent has no consistent reads, and does not say how old its data is.
+func TestNext_ReadsThatTheStreamMustNotAnswer(t *testing.T) {
+	t.Parallel()
 	agent := testbed.StartConsul(t)
 	q := registry.Query{Service: "consul"}
 	for name, c := range map[string]Config{"": {}, "consistent": {Consistent: true}, "bound": {MaxStale: time.Minute}} {
@@ -91,7 +90,7 @@ func TestReadsThatTheStreamMustNotAnswer(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		src := d.Follow(q)
+		src := d.Watch(q)
 		next(t, src)
 		next(t, src)
 		want := map[bool]string{true: "streaming", false: "blocking-query"}[name == ""]

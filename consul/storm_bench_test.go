@@ -24,13 +24,13 @@ const (
 	stormEnv     = "ROLLCALL_STORM_CLIENT" // which client a process is, and the address of its agent
 )
 
-// BenchmarkStorm registers 2,000 instances with a real agent and deregisters them, one by one, while a watch of this package and a
-// bare loop of blocking queries follow, each in a process of its own. Run
+// BenchmarkStorm registers 2,000 instances with a real agent and deregisters them, one by one. A watch of this package and a bare loop of
+// blocking queries read the service meanwhile, each in a process of its own. Run
 //
 //	go test -run '^$' -bench Storm -benchtime 1x ./consul
 //
-// It reports the processor time that each process took, in seconds, and cpu-ratio, ours to that of the bare loop. late-ms is how much
-// later than the loop the watch holds the last set, which is empty, and full-late-ms the same for the one of all instances.
+// It reports the processor time of each process in seconds, and cpu-ratio: the time of the watch divided by the time of the loop. late-ms
+// is how much later than the loop the watch has the last set, which is empty; full-late-ms is the same for the set of all instances.
 func BenchmarkStorm(b *testing.B) {
 	b.Setenv(api.HTTPAddrEnvName, "")
 	for range b.N {
@@ -72,7 +72,7 @@ func BenchmarkStorm(b *testing.B) {
 	b.ReportMetric(0, "ns/op")
 }
 
-// stormProcess is a client in a process of its own. It prints the size of each set that it holds, and when it held it.
+// stormProcess is a client in a process of its own. It prints the size of each set, and when the set arrived.
 type stormProcess struct {
 	b     *testing.B
 	cmd   *exec.Cmd
@@ -108,7 +108,7 @@ func startStormClient(b *testing.B, client string, agent *testbed.Consul) *storm
 	return p
 }
 
-// until waits until the process holds a set of that size, and returns since when. It skips those before.
+// until waits until the process has a set of that size, and returns when the set arrived. It skips earlier sets.
 func (p *stormProcess) until(size int) time.Time {
 	p.b.Helper()
 	for p.lines.Scan() {
@@ -121,14 +121,14 @@ func (p *stormProcess) until(size int) time.Time {
 			return time.Unix(0, at)
 		}
 	}
-	p.b.Fatalf("the client has ended before it held %d instances: %v", size, p.lines.Err())
+	p.b.Fatalf("the client has ended before it had %d instances: %v", size, p.lines.Err())
 	return time.Time{}
 }
 
 // end ends the process, and returns the processor time that it took.
 func (p *stormProcess) end() time.Duration {
 	p.stop.Close()
-	for p.lines.Scan() { // so that it is not held up in writing
+	for p.lines.Scan() { // so that it is not delayed by writing
 	}
 	if err := p.cmd.Wait(); err != nil {
 		p.b.Error(err)
@@ -136,7 +136,7 @@ func (p *stormProcess) end() time.Duration {
 	return p.cmd.ProcessState.UserTime() + p.cmd.ProcessState.SystemTime()
 }
 
-// stormClient is what such a process does, until its input ends.
+// stormClient is the main function of such a process. It returns when its input ends.
 func stormClient(which string) {
 	client, address, _ := strings.Cut(which, " ")
 	ctx, cancel := context.WithCancel(context.Background())
@@ -144,7 +144,7 @@ func stormClient(which string) {
 		_, _ = io.Copy(io.Discard, os.Stdin)
 		cancel()
 	}()
-	held := func(n int) { fmt.Println(n, time.Now().UnixNano()) }
+	printSize := func(n int) { fmt.Println(n, time.Now().UnixNano()) }
 	fail := func(err error) {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
@@ -154,7 +154,7 @@ func stormClient(which string) {
 		if err != nil {
 			fail(err)
 		}
-		bareLoop(ctx, c, stormService, func(entries []*api.ServiceEntry) { held(len(entries)) })
+		bareLoop(ctx, c, stormService, func(entries []*api.ServiceEntry) { printSize(len(entries)) })
 		return
 	}
 	r, err := New(Config{Address: address, Options: registry.Options{Logger: slog.New(slog.DiscardHandler)}})
@@ -166,6 +166,6 @@ func stormClient(which string) {
 		if err != nil {
 			fail(err)
 		}
-		held(len(set))
+		printSize(len(set))
 	}
 }

@@ -7,68 +7,61 @@ import (
 	"sync"
 
 	"github.com/hashicorp/consul/api"
+
+	"github.com/rollcall-go/rollcall/consul/internal/codec"
 )
 
-// tags remembers of each entry that was written, where [Config].EnableTagOverride is set, what its tags were, over all leases of it.
-type tags struct {
-	mu      sync.Mutex
-	entries map[string]tagsOf // by the ID of the service
+// tagMemory is what a lease and its predecessors know of the tags of the entry, if [Config].EnableTagOverride is set. The zero value is
+// the memory of an entry that was not written yet.
+type tagMemory struct {
+	mu sync.Mutex
+	tagWrite
 }
 
-type tagsOf struct {
-	own     []string // that the announcement asked for
-	written []string // those, or the ones that an operator had put in their place
-	owner   string   // the mark of that write
+type tagWrite struct {
+	own     []string // that the instance has
+	written []string // these, or the tags by which an operator had replaced them
+	owner   string   // the owner tag of that write
 }
 
-func (t *tags) wrote(serviceID string, of tagsOf) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.entries == nil {
-		t.entries = map[string]tagsOf{}
-	}
-	t.entries[serviceID] = of
+func (m *tagMemory) last() tagWrite {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.tagWrite
 }
 
-func (t *tags) last(serviceID string) (tagsOf, bool) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	of, ok := t.entries[serviceID]
-	return of, ok
+func (m *tagMemory) set(w tagWrite) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.tagWrite = w
 }
 
-func (t *tags) forget(serviceID string) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	delete(t.entries, serviceID)
-}
-
-// rememberTags notes what w has written.
-func (l *lease) rememberTags(w written) {
+// rememberTags notes what s has written.
+func (l *lease) rememberTags(s stored) {
 	if l.d.settings.EnableTagOverride {
-		l.d.tags.wrote(l.serviceID, tagsOf{w.own, w.service.Tags, w.service.Meta[metaOwner]})
+		l.tags.set(tagWrite{s.own, s.service.Tags, s.service.Meta[codec.MetaOwner]})
 	}
 }
 
-// keepTags puts the tags into service that an operator has given the entry in the catalog, where [Config].EnableTagOverride lets
-// him, and the announcement asks for those that it had asked for before. Consul's agent learns of them once a minute or so:
-// until then a registration with the old ones would write those.
+// keepTags puts into service the tags that an operator has given the entry in the catalog, if [Config].EnableTagOverride allows it, and the
+// tags of the instance are the same as before. Consul's agent learns of the operator's tags about once a minute: until then a
+// registration with the old ones would overwrite them.
 func (l *lease) keepTags(ctx context.Context, service *api.AgentServiceRegistration) {
-	if last, ok := l.d.tags.last(l.serviceID); ok && slices.Equal(last.own, service.Tags) {
+	if last := l.tags.last(); last.owner != "" && slices.Equal(last.own, service.Tags) {
 		service.Tags = last.written
-		l.takeTags(ctx, service, last.owner)
+		l.readTags(ctx, service, last.owner)
 	}
 }
 
-// takeTags gives service the tags of its entry in the catalog. Where that cannot be read, or is of another write than that of
-// owner, as it is while the catalog lags behind the agent, the tags stay.
-func (l *lease) takeTags(ctx context.Context, service *api.AgentServiceRegistration, owner string) {
+// readTags gives service the tags of its entry in the catalog. If that cannot be read, or is of another write than owner, as it
+// is while the catalog lags behind the agent, the tags stay as they are.
+func (l *lease) readTags(ctx context.Context, service *api.AgentServiceRegistration, owner string) {
 	_ = l.call(ctx, "read tags of "+l.serviceID, func(ctx context.Context) error {
-		o := l.d.agentOptions(ctx)
+		o := l.d.agent.Options(ctx)
 		o.Filter = fmt.Sprintf("ServiceID == %q", l.serviceID)
-		entries, _, err := l.d.client.Catalog().Service(service.Name, "", o)
+		entries, _, err := l.d.agent.Client.Catalog().Service(service.Name, "", o)
 		for _, e := range entries {
-			if e.ServiceMeta[metaOwner] == owner {
+			if e != nil && e.ServiceMeta[codec.MetaOwner] == owner {
 				service.Tags = e.ServiceTags
 			}
 		}

@@ -12,21 +12,24 @@ import (
 
 	"github.com/hashicorp/consul/api"
 
+	"github.com/rollcall-go/rollcall/consul/internal/agenttest"
 	"github.com/rollcall-go/rollcall/internal/testbed"
+	"github.com/rollcall-go/rollcall/internal/watchtest"
 	"github.com/rollcall-go/rollcall/registry"
 )
 
-// What an operator has written to the catalog outlives the agent's own synchronisation, updates and a new announcement.
-func TestTagOverride(t *testing.T) {
+// Tags that an operator wrote to the catalog survive the agent's own synchronisation, updates and a new registration.
+func TestTags_OfAnOperatorSurvive(t *testing.T) {
+	t.Parallel()
 	agent := testbed.StartConsul(t)
 	operator := operatorOf(t, agent)
 	token := filepath.Join(t.TempDir(), "token")
-	writeFile(t, token, "one")
+	agenttest.WriteFile(t, token, "one")
 	proxy := testbed.NewProxy(t, agent.Addr())
 	r := open(t, Config{Address: proxy.Addr(), EnableTagOverride: true, TokenFile: token})
-	w := watch(t, r, registry.Query{Service: "s"})
-	g := register(t, r, registry.Instance{ID: "a", Service: "s", Address: "h:1", Tags: []string{"mine"}})
-	w.until("its own tag", func(p pair) bool { in := p.find("a"); return in != nil && slices.Contains(in.Tags, "mine") })
+	w := watchtest.Watch(t, r, registry.Query{Service: "s"})
+	g := watchtest.Register(t, r, registry.Instance{ID: "a", Service: "s", Address: "h:1", Tags: []string{"mine"}})
+	w.Until("its own tag", func(p watchtest.Pair) bool { in := p.Find("a"); return in != nil && slices.Contains(in.Tags, "mine") })
 
 	entries, _, err := operator.Health().Service("s", "", false, nil)
 	if err != nil || len(entries) != 1 {
@@ -37,10 +40,13 @@ func TestTagOverride(t *testing.T) {
 	if _, err := operator.Catalog().Register(&api.CatalogRegistration{Node: node.Node, Address: node.Address, Service: service, SkipNodeUpdate: true}, nil); err != nil {
 		t.Fatal(err)
 	}
-	theirs := func(p pair) bool { in := p.find("a"); return in != nil && slices.Equal(in.Tags, []string{"theirs"}) }
-	w.until("the operator's tag", theirs)
-	update(t, g, func(in *registry.Instance) { in.Metadata = map[string]string{"k": "v"} })
-	w.until("the update, with the operator's tag", func(p pair) bool { return theirs(p) && p.find("a").Metadata["k"] == "v" })
+	theirs := func(p watchtest.Pair) bool {
+		in := p.Find("a")
+		return in != nil && slices.Equal(in.Tags, []string{"theirs"})
+	}
+	w.Until("the operator's tag", theirs)
+	watchtest.Update(t, g, func(in *registry.Instance) { in.Metadata = map[string]string{"k": "v"} })
+	w.Until("the update, with the operator's tag", func(p watchtest.Pair) bool { return theirs(p) && p.Find("a").Metadata["k"] == "v" })
 
 	registrations := func() (n int) {
 		for _, req := range proxy.Log() {
@@ -51,8 +57,8 @@ func TestTagOverride(t *testing.T) {
 		return n
 	}
 	before := registrations()
-	writeFile(t, token, "two")
-	eventually(t, "it is registered with another token", func() bool {
+	agenttest.WriteFile(t, token, "two")
+	watchtest.Eventually(t, "it is registered with another token", func() bool {
 		return registrations() > before && proxy.InFlight(func(r *http.Request) bool { return strings.HasSuffix(r.URL.Path, "/register") }) == 0
 	})
 	kept := func(what string) {
@@ -64,15 +70,14 @@ func TestTagOverride(t *testing.T) {
 	}
 	kept("that")
 	proxy.Refuse()
-	eventually(t, "the announcement is lost", func() bool { return g.Err() != nil })
+	watchtest.Eventually(t, "the registration is lost", func() bool { return g.Err() != nil })
 	proxy.Heal()
-	eventually(t, "it stands again", func() bool { return g.Err() == nil })
-	kept("a new announcement")
+	watchtest.Eventually(t, "it is registered again", func() bool { return g.Err() == nil })
+	kept("a new registration")
 }
 
-// The catalog lags behind the agent: what it still says is not an operator's, and undoes no change.
-func TestTagsOfACatalogThatLagsBehind(t *testing.T) {
-	clearEnvironment(t)
+// The catalog lags behind the agent. Old tags that it still shows are not an operator's, and must not undo a change.
+func TestTags_OfACatalogThatLagsBehind(t *testing.T) {
 	var written []string // the tags of each registration
 	var catalog []*api.CatalogService
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -88,6 +93,7 @@ func TestTagsOfACatalogThatLagsBehind(t *testing.T) {
 			}
 		case strings.Contains(r.URL.Path, "/catalog/"):
 			json.NewEncoder(w).Encode(catalog)
+		case r.Method == http.MethodPut: // which Consul answers with nothing
 		default:
 			fmt.Fprint(w, "{}")
 		}
@@ -103,11 +109,11 @@ func TestTagsOfACatalogThatLagsBehind(t *testing.T) {
 		in.Version, in.Tags = version, tags
 		return in
 	}
-	announced, err := d.Announce(t.Context(), with("1", "a"))
+	registered, err := d.Register(t.Context(), with("1", "a"), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	l := announced.(*lease)
+	l := registered.(*lease)
 	for _, in := range []*registry.Instance{with("2", "b"), with("3", "b")} {
 		if err := l.write(t.Context(), in); err != nil {
 			t.Fatal(err)

@@ -20,11 +20,14 @@ import (
 
 	"github.com/hashicorp/consul/api"
 
+	agentpkg "github.com/rollcall-go/rollcall/consul/internal/agent"
+	"github.com/rollcall-go/rollcall/consul/internal/agenttest"
 	"github.com/rollcall-go/rollcall/internal/testbed"
+	"github.com/rollcall-go/rollcall/internal/watchtest"
 	"github.com/rollcall-go/rollcall/registry"
 )
 
-// authority signs certificates of a test.
+// authority signs the certificates of a test.
 type authority struct {
 	t    *testing.T
 	cert *x509.Certificate
@@ -83,11 +86,11 @@ func newKey(t *testing.T) *ecdsa.PrivateKey {
 
 func writePEM(t *testing.T, path, kind string, der []byte) {
 	t.Helper()
-	writeFile(t, path, string(pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der})))
+	agenttest.WriteFile(t, path, string(pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der})))
 }
 
-// freePort returns a port that nobody has at the moment. It is one that neither the kernel gives to outgoing connections nor
-// the testbed to its servers, so that it is free again when a server restarts.
+// freePort returns a port that no program uses at the moment. Neither the kernel (for outgoing connections) nor the testbed (for
+// its servers) assigns this port, so it is still free when a server restarts.
 func freePort(t *testing.T) int {
 	t.Helper()
 	for {
@@ -105,12 +108,12 @@ func copyFile(t *testing.T, to, from string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	writeFile(t, to, string(b))
+	agenttest.WriteFile(t, to, string(b))
 }
 
-// The agent wants a certificate of its clients. Both sides change all of theirs, under a watch and an announcement.
-func TestMutualTLSWhoseFilesRotate(t *testing.T) {
-	clearEnvironment(t)
+// The agent requires a certificate of its clients. Both sides replace all their files during a watch and a registration.
+func TestTLS_FollowsRotatedFiles(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	in := func(name string) string { return filepath.Join(dir, name) }
 	old, fresh := newAuthority(t, dir, "old"), newAuthority(t, dir, "new")
@@ -130,7 +133,7 @@ func TestMutualTLSWhoseFilesRotate(t *testing.T) {
 		"another name":   {Address: address, TLS: TLS{CAFile: in("ca.pem"), CertFile: in("client.pem"), KeyFile: in("client-key.pem"), ServerName: "other.test"}},
 		"another CA":     {Address: address, TLS: TLS{CAFile: fresh.file, CertFile: in("client.pem"), KeyFile: in("client-key.pem")}},
 	} {
-		_, err := open(t, c).Services(within(t, patience))
+		_, err := open(t, c).Services(watchtest.Context(t))
 		if !errors.Is(err, registry.ErrUnavailable) || !strings.Contains(err.Error(), "certificate") {
 			t.Errorf("with %s the error is %v", what, err)
 		}
@@ -142,52 +145,60 @@ func TestMutualTLSWhoseFilesRotate(t *testing.T) {
 		t.Fatal(err)
 	}
 	copyFile(t, in("cas/ca.pem"), old.file)
-	if _, err := open(t, named).Services(within(t, patience)); err != nil {
+	if _, err := open(t, named).Services(watchtest.Context(t)); err != nil {
 		t.Errorf("with a server name and a folder of CAs: %v", err)
 	}
 
 	r := open(t, conf)
 	q := registry.Query{Service: uniqueService()}
-	g := register(t, r, registry.Instance{ID: "a", Service: q.Service, Address: "10.0.0.1:80", Version: "1"})
-	w := watch(t, r, q)
-	w.until("the instance", healthy(1))
+	g := watchtest.Register(t, r, registry.Instance{ID: "a", Service: q.Service, Address: "10.0.0.1:80", Version: "1"})
+	w := watchtest.Watch(t, r, q)
+	w.Until("the instance", watchtest.Healthy(1))
 
 	copyFile(t, in("ca.pem"), fresh.file)
 	fresh.issue("consul.test", in("server.pem"), in("server-key.pem"))
 	fresh.issue("client.test", in("client.pem"), in("client-key.pem"))
 	agent.Restart(true)
-	eventually(t, "the announcement stands with the new files", func() bool { return g.Err() == nil })
-	update(t, g, func(in *registry.Instance) { in.Version = "2" })
-	w.until("a change with the new files", func(p pair) bool { return healthy(1)(p) && p.set[0].Version == "2" })
-	for _, p := range w.all() {
-		if len(p.set) != 1 {
+	watchtest.Eventually(t, "the registration survives with the new files", func() bool { return g.Err() == nil })
+	watchtest.Update(t, g, func(in *registry.Instance) { in.Version = "2" })
+	w.Until("a change with the new files", func(p watchtest.Pair) bool { return watchtest.Healthy(1)(p) && p.Set[0].Version == "2" })
+	for _, p := range w.All() {
+		if len(p.Set) != 1 {
 			t.Errorf("there was a gap: %v", p)
 		}
 	}
-	if err := g.Deregister(within(t, patience)); err != nil {
+	if err := g.Deregister(watchtest.Context(t)); err != nil {
 		t.Error(err)
 	}
 }
 
-func TestFilesThatCannotBeUsedForTheMoment(t *testing.T) {
+func TestCertificates_KeepTheLastGoodFiles(t *testing.T) {
 	dir := t.TempDir()
 	a := newAuthority(t, dir, "ca")
 	cert, key := filepath.Join(dir, "c.pem"), filepath.Join(dir, "k.pem")
 	a.issue("one", cert, key)
-	c, err := readCertificates(api.TLSConfig{CertFile: cert, KeyFile: key})
+	c, err := agentpkg.ReadCertificates(api.TLSConfig{CertFile: cert, KeyFile: key})
 	if err != nil {
 		t.Fatal(err)
 	}
+	var reports []string
+	c.Subscribe(func(err error) { reports = append(reports, err.Error()) })
 	name := func() string {
-		leaf, err := x509.ParseCertificate(c.config().Certificates[0].Certificate[0])
+		conf, _ := c.Config()
+		leaf, err := x509.ParseCertificate(conf.Certificates[0].Certificate[0])
 		if err != nil {
 			t.Fatal(err)
 		}
 		return leaf.Subject.CommonName
 	}
 	a.issue("two", cert, filepath.Join(dir, "later.pem"))
-	if got := name(); got != "one" {
-		t.Errorf("with the key of another certificate it is %q", got)
+	for range 3 {
+		if got := name(); got != "one" {
+			t.Errorf("with the key of another certificate it is %q", got)
+		}
+	}
+	if len(reports) != 1 || !strings.Contains(reports[0], "certificate files unusable") || !strings.Contains(reports[0], "private key does not match") {
+		t.Errorf("it is reported as %q", reports)
 	}
 	copyFile(t, key, filepath.Join(dir, "later.pem"))
 	if got := name(); got != "two" {

@@ -16,8 +16,8 @@ import (
 	"github.com/rollcall-go/rollcall/registry"
 )
 
-// Each setting decides whether an agent is trusted whose certificate, of an authority of its own, is for example.com.
-func TestTLSSettings(t *testing.T) {
+// The certificate of the agent comes from an authority of its own, and is for example.com. The settings decide whether it is trusted.
+func TestTLS_Settings(t *testing.T) {
 	srv := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("X-Consul-Index", "7")
 		fmt.Fprint(w, set("7", "a").body)
@@ -51,7 +51,6 @@ func TestTLSSettings(t *testing.T) {
 		"secure of the environment":         {env: map[string]string{"CONSUL_HTTP_SSL_VERIFY": "true"}, want: "unknown authority"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			clearEnvironment(t)
 			env := map[string]string{"CONSUL_HTTP_ADDR": srv.URL}
 			maps.Copy(env, c.env)
 			for k, v := range env {
@@ -62,7 +61,7 @@ func TestTLSSettings(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer d.Close()
-			if got := next(t, d.Follow(registry.Query{Service: "s"})); got != c.want && (c.want == "a" || !strings.Contains(got, c.want)) {
+			if got := next(t, d.Watch(registry.Query{Service: "s"})); got != c.want && (c.want == "a" || !strings.Contains(got, c.want)) {
 				t.Errorf("got %q, want %q", got, c.want)
 			}
 		})

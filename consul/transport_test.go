@@ -13,21 +13,21 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-	"time"
 
+	"github.com/rollcall-go/rollcall/consul/internal/agent"
+	"github.com/rollcall-go/rollcall/internal/watchtest"
 	"github.com/rollcall-go/rollcall/registry"
 )
 
 // On most systems localhost is ::1 first, and an agent listens on 127.0.0.1 alone.
-func TestNameWithAnAddressWhereNobodyListens(t *testing.T) {
-	clearEnvironment(t)
+func TestDriver_DialsEachAddressOfAName(t *testing.T) {
 	srv := httptest.NewServer(&script{t: t, answers: []answer{set("10", "a")}})
 	defer srv.Close()
 	_, port, err := net.SplitHostPort(srv.Listener.Addr().String())
 	if err != nil {
 		t.Fatal(err)
 	}
-	dialer := newDialer()
+	dialer := agent.NewDialer()
 	names := &nameServer{}
 	dialer.Resolver = &net.Resolver{PreferGo: true, Dial: names.dial}
 	d, err := dialWith(dialer, Config{Address: "both.test:" + port})
@@ -35,7 +35,7 @@ func TestNameWithAnAddressWhereNobodyListens(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer d.Close()
-	if got := next(t, d.Follow(registry.Query{Service: "s"})); got != "a" {
+	if got := next(t, d.Watch(registry.Query{Service: "s"})); got != "a" {
 		t.Errorf("got %q", got)
 	}
 	names.work.Wait()
@@ -102,18 +102,18 @@ func (n *nameServer) answer(c net.Conn) {
 	m = binary.BigEndian.AppendUint16(m, uint16(len(data)))
 	m = append(m, data...)
 	binary.BigEndian.PutUint16(length[:], uint16(len(m)))
-	_, _ = c.Write(append(length[:], m...)) // fails only where nobody wants it any more
+	_, _ = c.Write(append(length[:], m...)) // fails only if the client has gone
 }
 
-// A name server that does not answer holds a dial until dialTimeout, which Close does not wait for.
-func TestCloseEndsDialling(t *testing.T) {
-	clearEnvironment(t)
-	dials, ends := make(chan struct{}, 10), make(chan struct{}, 10)
-	dialer := newDialer()
+// A dial lasts until DialTimeout if the name server does not answer. Close cancels it.
+func TestClose_EndsDialling(t *testing.T) {
+	dials, ends := make(chan struct{}, 10), make(chan error, 10)
+	dialer := agent.NewDialer()
+	dialer.Timeout = 2 * watchtest.Timeout // longer than this test
 	dialer.Resolver = &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		dials <- struct{}{}
 		<-ctx.Done()
-		ends <- struct{}{}
+		ends <- ctx.Err()
 		return nil, ctx.Err()
 	}}
 	d, err := dialWith(dialer, Config{Address: "nowhere.test:1"})
@@ -131,18 +131,15 @@ func TestCloseEndsDialling(t *testing.T) {
 	if err := <-done; !errors.Is(err, context.Canceled) {
 		t.Errorf("the call ended with %v", err)
 	}
-	began := time.Now()
 	d.Close()
-	<-ends
-	if took := time.Since(began); took > dialTimeout/2 {
-		t.Errorf("the dial lasted %v after Close", took)
+	if err := watchtest.Receive(t, "the end of the dial", ends); !errors.Is(err, context.Canceled) {
+		t.Errorf("the dial ended with %v, want that Close cancels it", err)
 	}
 }
 
-// What redirects is not Consul, and the host that it names is not to have the token. A write that net/http follows up with a
-// read would seem to have taken place.
-func TestARedirectIsNotFollowed(t *testing.T) {
-	clearEnvironment(t)
+// A server that redirects is not Consul, and the host that it names must not get the token. net/http would follow a write with a read,
+// so that the write would seem to have succeeded.
+func TestDriver_FollowsNoRedirect(t *testing.T) {
 	var followed atomic.Int64
 	elsewhere := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		followed.Add(1)
@@ -159,13 +156,13 @@ func TestARedirectIsNotFollowed(t *testing.T) {
 			http.Redirect(w, r, "http://user:s3cret@"+elsewhere.Listener.Addr().String()+r.URL.RequestURI(), code)
 		}))
 		defer srv.Close()
-		d, err := newDriver(Config{Address: srv.URL, Token: "0ddba11"})
+		d, err := newDriver(Config{Address: srv.URL, Token: registry.NewSecret("0ddba11")})
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer d.Close()
-		_, read := d.Follow(registry.Query{Service: "s"}).Next(t.Context())
-		_, write := d.Announce(t.Context(), minimal())
+		_, read := d.Watch(registry.Query{Service: "s"}).Next(t.Context())
+		_, write := d.Register(t.Context(), minimal(), nil)
 		for _, err := range []error{read, write} {
 			if !errors.Is(err, registry.ErrUnavailable) || !strings.Contains(err.Error(), "redirects to "+elsewhere.URL) || strings.Contains(err.Error(), "s3cret") {
 				t.Errorf("after %d the error is %v", code, err)

@@ -13,20 +13,22 @@ import (
 	"time"
 
 	"github.com/rollcall-go/rollcall/internal/testbed"
+	"github.com/rollcall-go/rollcall/internal/watchtest"
 	"github.com/rollcall-go/rollcall/registry"
 )
 
-func TestWatchOnAnAgent(t *testing.T) {
+func TestWatch_OnAnAgent(t *testing.T) {
+	t.Parallel()
 	agent := testbed.StartConsul(t)
 	for name, test := range map[string]func(*testing.T, *testbed.Consul){
-		"answers that say nothing":           testNoWrongSet,
-		"a thousand watchers":                testAThousandWatchers,
-		"queries are not reissued":           testQueriesAreNotReissued,
-		"names that differ in case":          testNamesThatDifferInCase,
-		"quiet":                              testOneProbeAWait,
-		"an entry that somebody else wrote":  testForeignEntryIsSeen,
-		"a datacenter that there is not":     testUnknownDatacenter,
-		"more metadata than Consul has room": testTooMuchMetadata,
+		"answers that say nothing":            testNoWrongSet,
+		"a thousand watchers":                 testAThousandWatchers,
+		"queries are not reissued":            testQueriesAreNotReissued,
+		"names that differ in case":           testNamesThatDifferInCase,
+		"quiet":                               testOneProbeAWait,
+		"an entry that another program wrote": testForeignEntryIsSeen,
+		"a datacenter that there is not":      testUnknownDatacenter,
+		"more metadata than Consul has room":  testTooMuchMetadata,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, agent) })
 	}
@@ -39,10 +41,10 @@ func testNoWrongSet(t *testing.T, agent *testbed.Consul) {
 	proxy := testbed.NewProxy(t, agent.Addr())
 	q := registry.Query{Service: uniqueService()}
 	writer := open(t, Config{Address: agent.Addr()})
-	g := register(t, writer, registry.Instance{ID: "a", Service: q.Service, Address: "10.0.0.1:80", Version: "0"})
-	defer g.Deregister(within(t, patience))
-	w := watch(t, open(t, Config{Address: proxy.Addr()}), q)
-	w.until("the instance", healthy(1))
+	g := watchtest.Register(t, writer, registry.Instance{ID: "a", Service: q.Service, Address: "10.0.0.1:80", Version: "0"})
+	defer g.Deregister(watchtest.Context(t))
+	w := watchtest.Watch(t, open(t, Config{Address: proxy.Addr()}), q)
+	w.Until("the instance", watchtest.Healthy(1))
 
 	header := func(name, value, body string) http.HandlerFunc {
 		return func(w http.ResponseWriter, r *http.Request) {
@@ -61,7 +63,7 @@ func testNoWrongSet(t *testing.T, agent *testbed.Consul) {
 	for i, c := range []struct {
 		name   string
 		answer http.HandlerFunc
-		want   error  // nil where it is enough that nothing wrong is believed
+		want   error  // nil if any error will do, or none
 		why    string // in the error
 	}{
 		{"index 1", header("X-Consul-Index", "1", "[]"), registry.ErrUnavailable, "index 1, which no catalog has"},
@@ -77,7 +79,7 @@ func testNoWrongSet(t *testing.T, agent *testbed.Consul) {
 	} {
 		var given atomic.Int64
 		proxy.Intercept(func(w http.ResponseWriter, r *http.Request) bool {
-			// Where a wrong set would be the truth of an index-less read, only the others are answered wrongly.
+			// This set could be true for a read without an index, so only the other reads get the wrong answer.
 			if !strings.HasPrefix(r.URL.Path, "/v1/health/service/") || c.want == nil && !isBlocking(r) {
 				return false
 			}
@@ -85,21 +87,21 @@ func testNoWrongSet(t *testing.T, agent *testbed.Consul) {
 			c.answer(w, r)
 			return true
 		})
-		// The query in flight is answered truly, and the next ones are not.
+		// The read in flight gets a true answer, and the next ones do not.
 		version := fmt.Sprint(i + 1)
-		update(t, g, func(in *registry.Instance) { in.Version = version })
-		eventually(t, c.name+" was answered twice", func() bool { return given.Load() >= 2 })
+		watchtest.Update(t, g, func(in *registry.Instance) { in.Version = version })
+		watchtest.Eventually(t, c.name+" was answered twice", func() bool { return given.Load() >= 2 })
 		if c.want != nil {
-			w.until("an error for "+c.name, func(p pair) bool { return errors.Is(p.err, c.want) && strings.Contains(p.err.Error(), c.why) })
+			w.Until("an error for "+c.name, func(p watchtest.Pair) bool { return errors.Is(p.Err, c.want) && strings.Contains(p.Err.Error(), c.why) })
 		}
 		proxy.Heal()
-		w.until("health after "+c.name, healthy(1))
-		update(t, g, func(in *registry.Instance) { in.Zone = version })
-		w.until("a change after "+c.name, func(p pair) bool { return healthy(1)(p) && p.set[0].Zone == version })
+		w.Until("health after "+c.name, watchtest.Healthy(1))
+		watchtest.Update(t, g, func(in *registry.Instance) { in.Zone = version })
+		w.Until("a change after "+c.name, func(p watchtest.Pair) bool { return watchtest.Healthy(1)(p) && p.Set[0].Zone == version })
 	}
-	for _, p := range w.all() {
-		if len(p.set) != 1 || p.set[0].ID != "a" {
-			t.Errorf("it believed %v", p)
+	for _, p := range w.All() {
+		if len(p.Set) != 1 || p.Set[0].ID != "a" {
+			t.Errorf("it published %v", p)
 		}
 	}
 }
@@ -132,17 +134,17 @@ func testAThousandWatchers(t *testing.T, agent *testbed.Consul) {
 		})
 	}
 	first.Wait()
-	eventually(t, "one query waits", func() bool { return proxy.InFlight(isBlocking) == 1 })
+	watchtest.Eventually(t, "one query waits", func() bool { return proxy.InFlight(isBlocking) == 1 })
 	before := proxy.Requests()
-	g := register(t, writer, registry.Instance{ID: "a", Service: q.Service, Address: "10.0.0.1:80"})
+	g := watchtest.Register(t, writer, registry.Instance{ID: "a", Service: q.Service, Address: "10.0.0.1:80"})
 	second.Wait()
-	eventually(t, "one query waits again", func() bool { return proxy.InFlight(nil) == 1 && proxy.InFlight(isBlocking) == 1 })
+	watchtest.Eventually(t, "one query waits again", func() bool { return proxy.InFlight(nil) == 1 && proxy.InFlight(isBlocking) == 1 })
 	if got := proxy.Requests() - before; got > 2 {
 		t.Errorf("one change took %d reads", got)
 	}
 	cancel()
 	work.Wait()
-	if err := g.Deregister(within(t, patience)); err != nil {
+	if err := g.Deregister(watchtest.Context(t)); err != nil {
 		t.Error(err)
 	}
 }
@@ -162,9 +164,9 @@ func testQueriesAreNotReissued(t *testing.T, agent *testbed.Consul) {
 			t.Error(err)
 		}
 	}
-	eventually(t, "the query waits", func() bool { return proxy.InFlight(isBlocking) == 1 })
+	watchtest.Eventually(t, "the query waits", func() bool { return proxy.InFlight(isBlocking) == 1 })
 	if got := proxy.Requests(); got != 2 {
-		t.Errorf("100 watches that came and went made %d requests, want one to read and one that waits", got)
+		t.Errorf("100 watches that began and ended made %d requests, want a read and a read that waits", got)
 	}
 }
 
@@ -174,12 +176,12 @@ func testNamesThatDifferInCase(t *testing.T, agent *testbed.Consul) {
 	upper := strings.ToUpper(lower)
 	for _, service := range []string{lower, upper} {
 		for _, id := range []string{"a", "A"} {
-			defer register(t, r, registry.Instance{ID: id, Service: service, Address: "10.0.0.1:80"}).Deregister(within(t, patience))
+			defer watchtest.Register(t, r, registry.Instance{ID: id, Service: service, Address: "10.0.0.1:80"}).Deregister(watchtest.Context(t))
 		}
 	}
 	for _, service := range []string{lower, upper} {
-		p := watch(t, r, registry.Query{Service: service}).until("both", healthy(2))
-		if p.find("a") == nil || p.find("A") == nil {
+		p := watchtest.Watch(t, r, registry.Query{Service: service}).Until("both", watchtest.Healthy(2))
+		if p.Find("a") == nil || p.Find("A") == nil {
 			t.Errorf("%s has %v", service, p)
 		}
 	}
@@ -188,21 +190,21 @@ func testNamesThatDifferInCase(t *testing.T, agent *testbed.Consul) {
 func testOneProbeAWait(t *testing.T, agent *testbed.Consul) {
 	proxy := testbed.NewProxy(t, agent.Addr())
 	q := registry.Query{Service: uniqueService()}
-	w := watch(t, open(t, Config{Address: proxy.Addr(), Wait: minWait}), q)
-	w.until("the first set", healthy(0))
-	eventually(t, "three waits have ended", func() bool { return proxy.Requests() >= 7 })
+	w := watchtest.Watch(t, open(t, Config{Address: proxy.Addr(), Wait: minWait}), q)
+	w.Until("the first set", watchtest.Healthy(0))
+	watchtest.Eventually(t, "three waits have ended", func() bool { return proxy.Requests() >= 7 })
 	blocking := 0
 	log := proxy.Log()
 	for i, r := range log {
 		if r.Query.Has("index") {
 			blocking++
 			if i > 0 && log[i-1].Query.Has("index") {
-				t.Error("a wait that ended without a change was not followed by a probe")
+				t.Error("after a wait that ended without a change there was no read to confirm the set")
 			}
 		}
 	}
-	if blocking < 3 || len(w.all()) != 1 {
-		t.Errorf("%d waits, and the watch yielded %v", blocking, w.all())
+	if blocking < 3 || len(w.All()) != 1 {
+		t.Errorf("%d waits, and the watch yielded %v", blocking, w.All())
 	}
 }
 
@@ -212,10 +214,10 @@ func testForeignEntryIsSeen(t *testing.T, agent *testbed.Consul) {
 	if err := operator.Agent().ServiceRegister(foreign(q.Service, 81)); err != nil {
 		t.Fatal(err)
 	}
-	p := watch(t, open(t, Config{Address: agent.Addr()}), q).until("the entry", healthy(1))
+	p := watchtest.Watch(t, open(t, Config{Address: agent.Addr()}), q).Until("the entry", watchtest.Healthy(1))
 	want := &registry.Instance{ID: q.Service, Service: q.Service, Address: "127.0.0.1:81", Weight: 1}
-	if !p.set[0].Equal(want) {
-		t.Errorf("got %+v, want %+v", p.set[0], want)
+	if !p.Set[0].Equal(want) {
+		t.Errorf("got %+v, want %+v", p.Set[0], want)
 	}
 	if err := operator.Agent().ServiceDeregister(q.Service); err != nil {
 		t.Error(err)
@@ -224,7 +226,7 @@ func testForeignEntryIsSeen(t *testing.T, agent *testbed.Consul) {
 
 func testUnknownDatacenter(t *testing.T, agent *testbed.Consul) {
 	r := open(t, Config{Address: agent.Addr(), Datacenter: "nowhere"})
-	set, err := r.Lookup(within(t, patience), registry.Query{Service: "s"})
+	set, err := r.Lookup(watchtest.Context(t), registry.Query{Service: "s"})
 	if set != nil || !errors.Is(err, registry.ErrUnavailable) || !strings.Contains(err.Error(), "datacenter") {
 		t.Errorf("got %v, %v", set, err)
 	}
@@ -236,36 +238,36 @@ func testTooMuchMetadata(t *testing.T, agent *testbed.Consul) {
 	for i := range 200 {
 		in.Metadata[fmt.Sprintf("key %d", i)] = strings.Repeat("é", 50)
 	}
-	g := register(t, r, in)
-	p := watch(t, r, registry.Query{Service: in.Service}).until("the instance", healthy(1))
+	g := watchtest.Register(t, r, in)
+	p := watchtest.Watch(t, r, registry.Query{Service: in.Service}).Until("the instance", watchtest.Healthy(1))
 	want := g.Instance()
-	if !p.set[0].Equal(&want) {
-		t.Errorf("got %+v", p.set[0])
+	if !p.Set[0].Equal(&want) {
+		t.Errorf("got %+v", p.Set[0])
 	}
 	for i := range 200 {
 		in.Metadata[fmt.Sprintf("key %d", i)] = strings.Repeat("é", 100)
 	}
 	in.Status = registry.Critical
-	if err := g.Update(within(t, patience), in); !errors.Is(err, registry.ErrInvalid) {
+	if err := g.Update(watchtest.Context(t), in); !errors.Is(err, registry.ErrInvalid) {
 		t.Errorf("with more than Consul has room for, Update returns %v", err)
 	}
 	if set, err := open(t, Config{Address: agent.Addr()}).Lookup(t.Context(), registry.Query{Service: in.Service}); err != nil || len(set) != 1 {
 		t.Errorf("after an Update that was refused there is %v, %v", set, err)
 	}
-	if err := g.Deregister(within(t, patience)); err != nil {
+	if err := g.Deregister(watchtest.Context(t)); err != nil {
 		t.Error(err)
 	}
 }
 
-// TestStoreBeginsAgain wipes the server under a watch behind a proxy that asks the new one the old question, so that
-// nothing but the index tells.
-func TestStoreBeginsAgain(t *testing.T) {
+// The server is wiped during a watch. A proxy sends the waiting read to the new server, so only the index shows that the store began again.
+func TestNext_ReadsAgainIfTheStoreBeganAgain(t *testing.T) {
+	t.Parallel()
 	for name, back := range map[string]int{"with nothing": 0, "with one of three": 1} {
 		t.Run(name, func(t *testing.T) { testStoreBeginsAgain(t, back) })
 	}
 }
 
-// testStoreBeginsAgain has that many instances back before the watch hears of it.
+// testStoreBeginsAgain registers that many instances again before the watch learns of the new store.
 func testStoreBeginsAgain(t *testing.T, back int) {
 	agent := testbed.StartConsul(t)
 	proxy := testbed.NewProxy(t, agent.Addr())
@@ -285,33 +287,33 @@ func testStoreBeginsAgain(t *testing.T, back int) {
 	for i := range before {
 		put("s", 80+i)
 	}
-	w := watch(t, open(t, Config{Address: proxy.Addr(), Wait: 2 * minWait}), registry.Query{Service: "s"})
-	w.until("the instances", healthy(before))
+	w := watchtest.Watch(t, open(t, Config{Address: proxy.Addr(), Wait: 2 * minWait}), registry.Query{Service: "s"})
+	w.Until("the instances", watchtest.Healthy(before))
 
-	proxy.Hang() // its connection to the server breaks, but not that to the client
+	proxy.Hang() // its connection to the server breaks, and its connection to the client does not
 	agent.Restart(false)
 	for i := range back {
 		put("s", 90+i)
 	}
-	eventually(t, "the catalog has them", func() bool {
+	watchtest.Eventually(t, "the catalog has them", func() bool {
 		entries, _, err := operator.Health().Service("s", "", true, nil)
 		return err == nil && len(entries) == back
 	})
 	proxy.Heal()
-	p := w.until("doubt", func(p pair) bool { return p.err != nil })
-	if len(p.set) != before {
-		t.Errorf("beside the doubt is %v", p)
+	p := w.Until("an error", func(p watchtest.Pair) bool { return p.Err != nil })
+	if len(p.Set) != before {
+		t.Errorf("beside the error the set is %v", p)
 	}
 	for i := back; i < before; i++ {
 		put("s", 90+i)
 	}
-	p = w.until("the new instances", func(p pair) bool { return healthy(before)(p) && p.find("s90") != nil })
-	if p.set[0].Address != "127.0.0.1:90" {
-		t.Errorf("got %v", p.set[0].Address)
+	p = w.Until("the new instances", func(p watchtest.Pair) bool { return watchtest.Healthy(before)(p) && p.Find("s90") != nil })
+	if p.Set[0].Address != "127.0.0.1:90" {
+		t.Errorf("got %v", p.Set[0].Address)
 	}
-	for _, p := range w.all()[slices.IndexFunc(w.all(), healthy(before)):] {
-		if 2*len(p.set) < before { // which is what package registry doubts
-			t.Errorf("it believed %v", p)
+	for _, p := range w.All()[slices.IndexFunc(w.All(), watchtest.Healthy(before)):] {
+		if 2*len(p.Set) < before { // which package registry withholds
+			t.Errorf("it published %v", p)
 		}
 	}
 }

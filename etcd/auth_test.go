@@ -11,24 +11,31 @@ import (
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
-	"go.uber.org/zap"
 
+	"github.com/rollcall-go/rollcall/etcd/internal/etcdtest"
+	"github.com/rollcall-go/rollcall/etcd/internal/format"
 	"github.com/rollcall-go/rollcall/internal/testbed"
+	"github.com/rollcall-go/rollcall/internal/watchtest"
 	"github.com/rollcall-go/rollcall/registry"
 )
 
 const tokenTTL = 9 * time.Second
 
-// startWithUsers starts an etcd with authentication: writer may do everything under the prefix, reader may find service s,
-// owner may announce s/a, pen may write it and not read it, member may announce s/a and find s, and browser may read every key
-// there is.
+// startWithUsers starts an etcd with authentication and these users:
+//
+//   - writer may read and write all keys under the prefix,
+//   - reader may find service s,
+//   - owner may register s/a,
+//   - pen may write s/a and not read it,
+//   - member may register s/a and find s,
+//   - browser may read all keys.
 func startWithUsers(t *testing.T, more ...string) *testbed.Etcd {
 	t.Helper()
 	server := testbed.StartEtcd(t, testbed.EtcdOptions{Args: append([]string{
 		"--auth-token-ttl=" + fmt.Sprint(int(tokenTTL.Seconds())), "--bcrypt-cost=4",
 	}, more...)})
-	operator := operatorOf(t, server)
-	ctx := within(t, patience)
+	operator := etcdtest.Operator(t, server)
+	ctx := watchtest.Context(t)
 	must := func(_ any, err error) {
 		t.Helper()
 		if err != nil {
@@ -45,17 +52,18 @@ func startWithUsers(t *testing.T, more ...string) *testbed.Etcd {
 		must(operator.UserGrantRole(ctx, name, name))
 	}
 	add("root", "", "", 0)
-	add("writer", DefaultPrefix, prefixEnd(DefaultPrefix), clientv3.PermissionType(clientv3.PermReadWrite))
+	add("writer", DefaultPrefix, format.PrefixEnd(DefaultPrefix), clientv3.PermissionType(clientv3.PermReadWrite))
 	add("reader", DefaultPrefix+"s/", DefaultPrefix+"s0", clientv3.PermissionType(clientv3.PermRead))
 	add("owner", DefaultPrefix+"s/a", "", clientv3.PermissionType(clientv3.PermReadWrite))
 	add("pen", DefaultPrefix+"s/a", "", clientv3.PermissionType(clientv3.PermWrite))
-	add("browser", everything, everything, clientv3.PermissionType(clientv3.PermRead))
+	add("browser", format.Everything, format.Everything, clientv3.PermissionType(clientv3.PermRead))
 	must(operator.AuthEnable(ctx))
 	server.Login("root", secret)
 	return server
 }
 
-func TestTokensThatRunOut(t *testing.T) {
+func TestCall_FetchesAnotherTokenAfterExpiry(t *testing.T) {
+	t.Parallel()
 	t.Run("unless used", func(t *testing.T) { testTokensThatRunOut(t, startWithUsers(t)) })
 	t.Run("used or not", func(t *testing.T) {
 		key := filepath.Join(t.TempDir(), "key")
@@ -67,69 +75,71 @@ func TestTokensThatRunOut(t *testing.T) {
 }
 
 func testTokensThatRunOut(t *testing.T, server *testbed.Etcd) {
-	as := Config{Endpoints: []string{server.Addr()}, Username: "writer", Password: secret, TTL: tokenTTL}
+	as := Config{Endpoints: []string{server.Addr()}, Username: "writer", Password: registry.NewSecret(secret), TTL: tokenTTL}
 	r := connect(t, as)
 	in := registry.Instance{ID: "a", Service: "s", Address: "10.0.0.1:80"}
-	g := register(t, r, in)
-	w := follow(t, r, registry.Query{Service: "s"})
-	w.until("the instance", healthy(1))
+	g := watchtest.Register(t, r, in)
+	w := watchtest.Watch(t, r, registry.Query{Service: "s"})
+	w.Until("the instance", watchtest.Healthy(1))
 	// Long enough for a token to run out, and for a lease that is not renewed. Nothing but renewals uses the token meanwhile.
 	for began := time.Now(); time.Since(began) < 2*tokenTTL+2*time.Second; time.Sleep(time.Millisecond) {
 		if err := g.Err(); err != nil {
 			t.Fatalf("after %v Err is %v", time.Since(began), err)
 		}
 	}
-	for _, p := range w.all() {
-		if p.err != nil || len(p.set) != 1 {
+	for _, p := range w.All() {
+		if p.Err != nil || len(p.Set) != 1 {
 			t.Errorf("the watcher saw %v", p)
 		}
 	}
-	update(t, g, func(in *registry.Instance) { in.Version = "2" })
-	w.until("a change", func(p pair) bool { return p.err == nil && p.find("a").Version == "2" })
+	watchtest.Update(t, g, func(in *registry.Instance) { in.Version = "2" })
+	w.Until("a change", func(p watchtest.Pair) bool { return p.Err == nil && p.Find("a").Version == "2" })
 	in.ID = "b"
-	register(t, r, in)
-	w.until("another instance", healthy(2))
-	if err := g.Deregister(within(t, patience)); err != nil {
+	watchtest.Register(t, r, in)
+	w.Until("another instance", watchtest.Healthy(2))
+	if err := g.Deregister(watchtest.Context(t)); err != nil {
 		t.Error(err)
 	}
-	w.until("the end of the first", healthy(1))
+	w.Until("the end of the first", watchtest.Healthy(1))
 }
 
 // Each change of users or roles makes etcd refuse the tokens that it gave out before.
-func TestTokensOfBeforeAChangeOfUsers(t *testing.T) {
+func TestCall_FetchesAnotherTokenAfterUsersChange(t *testing.T) {
+	t.Parallel()
 	server := startWithUsers(t)
 	root, err := clientv3.New(clientv3.Config{
-		Endpoints: []string{server.Addr()}, Username: "root", Password: secret, DialTimeout: patience, Logger: zap.NewNop(),
+		Endpoints: []string{server.Addr()}, Username: "root", Password: secret, DialTimeout: watchtest.Timeout,
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer root.Close()
-	r := connect(t, Config{Endpoints: []string{server.Addr()}, Username: "writer", Password: secret})
-	g := register(t, r, registry.Instance{ID: "a", Service: "s", Address: "10.0.0.1:80"})
-	w := follow(t, r, registry.Query{Service: "s"})
-	w.until("the instance", healthy(1))
+	r := connect(t, Config{Endpoints: []string{server.Addr()}, Username: "writer", Password: registry.NewSecret(secret)})
+	g := watchtest.Register(t, r, registry.Instance{ID: "a", Service: "s", Address: "10.0.0.1:80"})
+	w := watchtest.Watch(t, r, registry.Query{Service: "s"})
+	w.Until("the instance", watchtest.Healthy(1))
 	for i := range 3 {
-		if _, err := root.UserAdd(within(t, patience), fmt.Sprint("user", i), secret); err != nil {
+		if _, err := root.UserAdd(watchtest.Context(t), fmt.Sprint("user", i), secret); err != nil {
 			t.Fatal(err)
 		}
 		version := fmt.Sprint("after change ", i)
-		update(t, g, func(in *registry.Instance) { in.Version = version })
-		w.until("the update", func(p pair) bool { return p.err == nil && p.find("a").Version == version })
+		watchtest.Update(t, g, func(in *registry.Instance) { in.Version = version })
+		w.Until("the update", func(p watchtest.Pair) bool { return p.Err == nil && p.Find("a").Version == version })
 	}
 }
 
-func TestPermissions(t *testing.T) {
+func TestDriver_Permissions(t *testing.T) {
+	t.Parallel()
 	server := startWithUsers(t)
 	as := func(user, password string) *driver {
-		d := driverFor(t, Config{Endpoints: []string{server.Addr()}, Username: user, Password: password})
+		d := driverFor(t, Config{Endpoints: []string{server.Addr()}, Username: user, Password: registry.NewSecret(password)})
 		t.Cleanup(func() { d.Close() })
 		return d
 	}
 	find := func(d *driver, service string) error {
-		s := d.Follow(registry.Query{Service: service})
+		s := d.Watch(registry.Query{Service: service})
 		defer s.Close()
-		_, err := s.Next(within(t, patience))
+		_, err := s.Next(watchtest.Context(t))
 		if err != nil {
 			return err
 		}
@@ -140,37 +150,37 @@ func TestPermissions(t *testing.T) {
 		}
 		return err
 	}
-	announce := func(d *driver, id string) error {
+	register := func(d *driver, id string) error {
 		in := &registry.Instance{ID: id, Service: "s", Address: "10.0.0.1:80"}
-		l, err := d.Announce(within(t, patience), in)
+		l, err := d.Register(watchtest.Context(t), in, nil)
 		if err != nil {
 			return err
 		}
 		moment, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
 		defer cancel()
-		if err := l.Keep(moment); moment.Err() == nil {
+		if err := keep(moment, l, time.Hour); moment.Err() == nil {
 			return err
 		}
 		in.Version = "2"
-		if err := l.Update(within(t, patience), in); err != nil {
+		if err := l.Update(watchtest.Context(t), in); err != nil {
 			return err
 		}
-		return l.Release(within(t, patience))
+		return l.Release(watchtest.Context(t))
 	}
 	services := func(d *driver) error {
-		_, err := d.Services(within(t, patience))
+		_, err := d.Services(watchtest.Context(t))
 		return err
 	}
 	writer, reader, owner, pen := as("writer", secret), as("reader", secret), as("owner", secret), as("pen", secret)
 	// Without a prefix, services may be anywhere.
 	atRoot := func(user string) *driver {
-		d := driverFor(t, Config{Endpoints: []string{server.Addr()}, Username: user, Password: secret, Format: FormatGoZero})
+		d := driverFor(t, Config{Endpoints: []string{server.Addr()}, Username: user, Password: registry.NewSecret(secret), Format: FormatGoZero})
 		t.Cleanup(func() { d.Close() })
 		return d
 	}
 	for what, err := range map[string]error{
-		"writer services": services(writer), "writer finds": find(writer, "s"), "writer announces": announce(writer, "x"),
-		"reader finds": find(reader, "s"), "owner announces": announce(owner, "a"),
+		"writer services": services(writer), "writer finds": find(writer, "s"), "writer registers": register(writer, "x"),
+		"reader finds": find(reader, "s"), "owner registers": register(owner, "a"),
 		"browser services": services(as("browser", secret)), "browser services at the root": services(atRoot("browser")),
 	} {
 		if err != nil {
@@ -178,102 +188,106 @@ func TestPermissions(t *testing.T) {
 		}
 	}
 	for _, err := range []error{
-		find(reader, "other"), announce(reader, "a"), services(reader),
-		find(owner, "s"), announce(owner, "b"), services(owner), announce(pen, "a"), services(atRoot("writer")),
-		services(as("", "")), find(as("", ""), "s"), announce(as("", ""), "a"),
-		services(as("writer", secret+"?")), services(as("nobody", secret)),
+		find(reader, "other"), register(reader, "a"), services(reader),
+		find(owner, "s"), register(owner, "b"), services(owner), register(pen, "a"), services(atRoot("writer")),
+		services(as("", "")), find(as("", ""), "s"), register(as("", ""), "a"),
+		services(as("writer", secret+"?")), services(as("unknown", secret)),
 	} {
 		wantKind(t, err, registry.ErrDenied)
 	}
 }
 
-// A user is no harm where authentication is off, and is of use as soon as it is on.
-func TestUserWithoutAuthentication(t *testing.T) {
+// A user and a password do no harm while authentication is off.
+func TestCall_UserWithoutAuthentication(t *testing.T) {
+	t.Parallel()
 	server := testbed.StartEtcd(t)
-	d := driverFor(t, Config{Endpoints: []string{server.Addr()}, Username: "u", Password: secret})
+	d := driverFor(t, Config{Endpoints: []string{server.Addr()}, Username: "u", Password: registry.NewSecret(secret)})
 	defer d.Close()
-	if _, err := d.Services(within(t, patience)); err != nil {
+	if _, err := d.Services(watchtest.Context(t)); err != nil {
 		t.Error(err)
 	}
 }
 
-// The tokens of before are worth nothing to the etcd that comes back.
-func TestRestartsWithAuthentication(t *testing.T) {
+// An etcd that was restarted does not know the tokens from before.
+func TestRegistration_SurvivesRestartsWithAuthentication(t *testing.T) {
+	t.Parallel()
 	server := startWithUsers(t)
-	c := Config{Endpoints: []string{server.Addr()}, Username: "writer", Password: secret}
+	c := Config{Endpoints: []string{server.Addr()}, Username: "writer", Password: registry.NewSecret(secret)}
 	r := connect(t, c)
 	in := registry.Instance{ID: "a", Service: "s", Address: "10.0.0.1:80", Version: "1"}
-	o := &trial{T: t, server: server, registry: r, given: register(t, r, in), watcher: follow(t, r, registry.Query{Service: "s"})}
-	o.watcher.until("the instance", healthy(1))
+	o := &trial{T: t, server: server, registry: r, given: watchtest.Register(t, r, in), watcher: watchtest.Watch(t, r, registry.Query{Service: "s"})}
+	o.watcher.Until("the instance", watchtest.Healthy(1))
 	well := func(version string) {
 		t.Helper()
-		o.heals(time.Now())
-		update(t, o.given, func(in *registry.Instance) { in.Version = version })
-		o.watcher.until("a change", func(p pair) bool { return healthy(1)(p) && p.find("a").Version == version })
+		o.waitForRecovery(time.Now())
+		watchtest.Update(t, o.given, func(in *registry.Instance) { in.Version = version })
+		o.watcher.Until("a change", func(p watchtest.Pair) bool { return watchtest.Healthy(1)(p) && p.Find("a").Version == version })
 	}
 	server.Kill()
-	o.inTrouble()
+	o.waitForFailure()
 	server.Restart(true)
 	well("after a crash")
-	server.Restart(true) // quicker than anybody looks
+	server.Restart(true) // faster than the client notices
 	well("after a moment")
 	server.Restart(false)
 	well("without authentication")
 }
 
-// What an operator takes from a role by mistake is given back some day, and nobody has to restart anything then.
-func TestPermissionIsTakenAndGivenBack(t *testing.T) {
+// If a permission is revoked and granted again, registrations and watches recover without a restart of the process.
+func TestRegistration_ReturnsWithThePermission(t *testing.T) {
+	t.Parallel()
 	server := startWithUsers(t)
 	root, err := clientv3.New(clientv3.Config{
-		Endpoints: []string{server.Addr()}, Username: "root", Password: secret, DialTimeout: patience, Logger: zap.NewNop(),
+		Endpoints: []string{server.Addr()}, Username: "root", Password: secret, DialTimeout: watchtest.Timeout,
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer root.Close()
-	r := connect(t, Config{Endpoints: []string{server.Addr()}, Username: "writer", Password: secret, TTL: minTTL})
-	g := register(t, r, registry.Instance{ID: "a", Service: "s", Address: "10.0.0.1:80"})
-	w := follow(t, r, registry.Query{Service: "s"})
-	w.until("the instance", healthy(1))
-	if _, err := root.RoleRevokePermission(within(t, patience), "writer", DefaultPrefix, prefixEnd(DefaultPrefix)); err != nil {
+	r := connect(t, Config{Endpoints: []string{server.Addr()}, Username: "writer", Password: registry.NewSecret(secret), TTL: minTTL})
+	g := watchtest.Register(t, r, registry.Instance{ID: "a", Service: "s", Address: "10.0.0.1:80"})
+	w := watchtest.Watch(t, r, registry.Query{Service: "s"})
+	w.Until("the instance", watchtest.Healthy(1))
+	if _, err := root.RoleRevokePermission(watchtest.Context(t), "writer", DefaultPrefix, format.PrefixEnd(DefaultPrefix)); err != nil {
 		t.Fatal(err)
 	}
 	in := g.Instance()
 	in.Version = "refused"
-	wantKind(t, g.Update(within(t, patience), in), registry.ErrDenied)
-	fresh := connect(t, Config{Endpoints: []string{server.Addr()}, Username: "writer", Password: secret})
-	late := follow(t, fresh, registry.Query{Service: "s"})
-	late.until("the refusal", func(p pair) bool { return errors.Is(p.err, registry.ErrDenied) })
-	// Where the entry is lost meanwhile, it cannot be brought back.
-	if _, err := root.Delete(within(t, patience), DefaultPrefix+"s/a"); err != nil {
+	wantKind(t, g.Update(watchtest.Context(t), in), registry.ErrDenied)
+	fresh := connect(t, Config{Endpoints: []string{server.Addr()}, Username: "writer", Password: registry.NewSecret(secret)})
+	late := watchtest.Watch(t, fresh, registry.Query{Service: "s"})
+	late.Until("the refusal", func(p watchtest.Pair) bool { return errors.Is(p.Err, registry.ErrDenied) })
+	// A lost entry cannot be registered again meanwhile.
+	if _, err := root.Delete(watchtest.Context(t), DefaultPrefix+"s/a"); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "Err tells of the refusal", func() bool { return errors.Is(g.Err(), registry.ErrDenied) })
-	if _, err := root.RoleGrantPermission(within(t, patience), "writer", DefaultPrefix, prefixEnd(DefaultPrefix),
+	watchtest.Eventually(t, "Err reports the refusal", func() bool { return errors.Is(g.Err(), registry.ErrDenied) })
+	if _, err := root.RoleGrantPermission(watchtest.Context(t), "writer", DefaultPrefix, format.PrefixEnd(DefaultPrefix),
 		clientv3.PermissionType(clientv3.PermReadWrite)); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the announcement stands", func() bool { return g.Err() == nil })
-	for _, w := range []*watcher{w, late} {
-		w.until("the instance", healthy(1))
+	watchtest.Eventually(t, "it is registered", func() bool { return g.Err() == nil })
+	for _, w := range []*watchtest.Watcher{w, late} {
+		w.Until("the instance", watchtest.Healthy(1))
 	}
-	update(t, g, func(in *registry.Instance) { in.Version = "allowed" })
-	w.until("a change", func(p pair) bool { return healthy(1)(p) && p.find("a").Version == "allowed" })
+	watchtest.Update(t, g, func(in *registry.Instance) { in.Version = "allowed" })
+	w.Until("a change", func(p watchtest.Pair) bool { return watchtest.Healthy(1)(p) && p.Find("a").Version == "allowed" })
 }
 
-// A registration that was replaced comes back when the other one has gone. To see that, its own key is all that it has to read.
-func TestComingBackNeedsNoOtherKey(t *testing.T) {
+// A replaced registration is registered again after the newer one was deregistered. It has to read only its own key for that.
+func TestCheckReplaced_ReadsOnlyTheOwnKey(t *testing.T) {
+	t.Parallel()
 	server := startWithUsers(t)
-	announce := func(version string) registry.Registration {
+	registerAs := func(version string) registry.Registration {
 		t.Helper()
-		return register(t, connect(t, Config{Endpoints: []string{server.Addr()}, Username: "owner", Password: secret}),
+		return watchtest.Register(t, connect(t, Config{Endpoints: []string{server.Addr()}, Username: "owner", Password: registry.NewSecret(secret)}),
 			registry.Instance{ID: "a", Service: "s", Address: "10.0.0.1:80", Version: version})
 	}
-	first := announce("1")
-	second := announce("2")
-	eventually(t, "the first one is replaced", func() bool { return errors.Is(first.Err(), registry.ErrReplaced) })
-	if err := second.Deregister(within(t, patience)); err != nil {
+	first := registerAs("1")
+	second := registerAs("2")
+	watchtest.Eventually(t, "the first one is replaced", func() bool { return errors.Is(first.Err(), registry.ErrReplaced) })
+	if err := second.Deregister(watchtest.Context(t)); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the first one is back", func() bool { return first.Err() == nil })
+	watchtest.Eventually(t, "the first one is back", func() bool { return first.Err() == nil })
 }

@@ -7,18 +7,20 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rollcall-go/rollcall/etcd/internal/conn"
+	"github.com/rollcall-go/rollcall/etcd/internal/etcdtest"
 	"github.com/rollcall-go/rollcall/internal/testbed"
+	"github.com/rollcall-go/rollcall/internal/watchtest"
 	"github.com/rollcall-go/rollcall/registry"
 )
 
-// clusterTrial is a service of several instances on a cluster, and a watcher for each member, since calls go to all
-// members in turn.
+// clusterTrial is a service with several instances on a cluster, and several watchers, since calls go to all members in turn.
 type clusterTrial struct {
 	*testing.T
 	cluster  *testbed.EtcdCluster
 	calls    *meter
 	given    []registry.Registration
-	watchers []*watcher
+	watchers []*watchtest.Watcher
 }
 
 const clusterClients = 5
@@ -28,13 +30,13 @@ func newClusterTrial(t *testing.T, options ...testbed.EtcdClusterOptions) *clust
 	return newClusterTrialBy(t, cluster, Config{Endpoints: cluster.Addrs(), Timeout: 2 * time.Second, KeepAliveTimeout: time.Second})
 }
 
-// newClusterTrialBy reaches the members as c says.
+// newClusterTrialBy connects to the members with c.
 func newClusterTrialBy(t *testing.T, cluster *testbed.EtcdCluster, c Config) *clusterTrial {
 	o := &clusterTrial{T: t, cluster: cluster, calls: new(meter)}
 	r := openWith(t, c, o.calls.option())
 	for i := range 6 {
 		in := registry.Instance{ID: fmt.Sprint("i", i), Service: "s", Address: "10.0.0.1:80", Version: "0"}
-		o.given = append(o.given, register(t, r, in))
+		o.given = append(o.given, watchtest.Register(t, r, in))
 	}
 	for i := range clusterClients + 1 {
 		q := registry.Query{Service: "s", Metadata: map[string]string{}}
@@ -46,40 +48,43 @@ func newClusterTrialBy(t *testing.T, cluster *testbed.EtcdCluster, c Config) *cl
 		if i > 1 {
 			client = openWith(t, c, o.calls.option())
 		}
-		o.watchers = append(o.watchers, follow(t, client, q))
+		o.watchers = append(o.watchers, watchtest.Watch(t, client, q))
 	}
-	o.all("all instances", healthy(6))
+	o.all("all instances", watchtest.Healthy(6))
 	return o
 }
 
-func (t *clusterTrial) all(what string, ok func(pair) bool) {
+func (t *clusterTrial) all(what string, ok func(watchtest.Pair) bool) {
 	t.Helper()
 	for _, w := range t.watchers {
-		w.until(what, ok)
+		w.Until(what, ok)
 	}
 }
 
-// converges waits until everything stands, is seen, and can be changed; and no set on the way lacked anything.
+// converges waits until all instances are registered, and all watchers see them and a later change. No set on the way may lack an instance.
 func (t *clusterTrial) converges(version string) {
 	t.Helper()
 	began := time.Now()
 	for _, g := range t.given {
-		eventually(t, "the announcement stands", func() bool { return g.Err() == nil })
+		watchtest.Eventually(t, "it is registered", func() bool { return g.Err() == nil })
 	}
-	t.all("all instances", healthy(6))
+	t.all("all instances", watchtest.Healthy(6))
 	t.Logf("converged after %v", time.Since(began))
-	update(t, t.given[0], func(in *registry.Instance) { in.Version = version })
-	t.all("a change", func(p pair) bool { return p.err == nil && p.find("i0") != nil && p.find("i0").Version == version })
+	watchtest.Update(t, t.given[0], func(in *registry.Instance) { in.Version = version })
+	t.all("a change", func(p watchtest.Pair) bool {
+		return p.Err == nil && p.Find("i0") != nil && p.Find("i0").Version == version
+	})
 	for _, w := range t.watchers {
-		for _, p := range w.all() {
-			if len(p.set) != 6 {
+		for _, p := range w.All() {
+			if len(p.Set) != 6 {
 				t.Fatalf("a watcher saw %v", p)
 			}
 		}
 	}
 }
 
-func TestLeaderIsKilled(t *testing.T) {
+func TestCluster_LeaderIsKilled(t *testing.T) {
+	t.Parallel()
 	o := newClusterTrial(t)
 	for i := range 2 {
 		leader := o.cluster.Leader()
@@ -90,28 +95,28 @@ func TestLeaderIsKilled(t *testing.T) {
 	}
 }
 
-func TestQuorumIsLostAndBack(t *testing.T) {
+func TestCluster_QuorumIsLostAndBack(t *testing.T) {
+	t.Parallel()
 	o := newClusterTrial(t)
 	one, other := o.cluster.Members[0], o.cluster.Members[1]
 	one.Kill()
 	other.Kill()
-	o.all("the last good set beside an error", func(p pair) bool { return len(p.set) == 6 && errors.Is(p.err, registry.ErrUnavailable) })
+	o.all("the last good set beside an error", func(p watchtest.Pair) bool { return len(p.Set) == 6 && errors.Is(p.Err, registry.ErrUnavailable) })
 	for _, g := range o.given {
-		eventually(t, "Err tells of the loss", func() bool { return errors.Is(g.Err(), registry.ErrUnavailable) })
+		watchtest.Eventually(t, "Err reports the loss", func() bool { return errors.Is(g.Err(), registry.ErrUnavailable) })
 	}
-	before := o.calls.sent.Load()
-	const outage = 5 * time.Second
-	<-time.After(outage)
-	sent := o.calls.sent.Load() - before
-	t.Logf("in %v without a quorum: %d messages for %d watches and announcements", outage, sent, 12)
-	if sent > 12*5*10 {
-		t.Errorf("%d messages in %v without a quorum", sent, outage)
+	const users = 12 // watches and registrations
+	rate := watchtest.Rate(t, "attempts without a quorum", time.Now(), 10*users, func() int { return int(o.calls.sent.Load()) })
+	t.Logf("%.1f messages a second without a quorum, for %d watches and registrations", rate, users)
+	if rate > 10*users {
+		t.Errorf("%.1f messages a second without a quorum", rate)
 	}
 	one.Restart(true)
 	o.converges("back")
 }
 
-func TestAMemberThatHangs(t *testing.T) {
+func TestCluster_MemberHangs(t *testing.T) {
+	t.Parallel()
 	cluster := testbed.StartEtcdCluster(t)
 	o := newClusterTrialBy(t, cluster, Config{Endpoints: cluster.Addrs()})
 	member := o.cluster.Members[0]
@@ -119,17 +124,18 @@ func TestAMemberThatHangs(t *testing.T) {
 		member = o.cluster.Members[1]
 	}
 	member.Stop()
-	// Nothing is lost by it, and what depended on it finds out: gRPC probes a silent connection after 10 s.
-	update(t, o.given[0], func(in *registry.Instance) { in.Version = "1" })
-	o.all("a change, through the other members", func(p pair) bool { return p.err == nil && p.find("i0").Version == "1" })
-	<-time.After(DefaultTTL + 2*DefaultTimeout) // long enough for a lease that is not renewed, or too late
+	// Nothing is lost, and users of the member notice: gRPC probes an idle connection after 10 s.
+	watchtest.Update(t, o.given[0], func(in *registry.Instance) { in.Version = "1" })
+	o.all("a change, through the other members", func(p watchtest.Pair) bool { return p.Err == nil && p.Find("i0").Version == "1" })
+	etcdtest.AwaitExpiry(t, etcdtest.Operator(t, o.cluster.Members[2]), DefaultTTL+2*DefaultTimeout) // so the leases are renewed, and in time
 	o.converges("without it")
 	member.Continue()
 	o.converges("with it")
 }
 
-// The way to a member is cut, and the member is well.
-func TestTheWayToAMemberIsCut(t *testing.T) {
+// The network to a member fails while the member works.
+func TestCluster_MemberIsUnreachable(t *testing.T) {
+	t.Parallel()
 	cluster := testbed.StartEtcdCluster(t)
 	var ways []*network
 	var addrs []string
@@ -146,9 +152,10 @@ func TestTheWayToAMemberIsCut(t *testing.T) {
 	}
 }
 
-// A member that is cut off from the others has no leader, and answers nothing that could be out of date. Whoever is connected to
-// it moves on.
-func TestAMemberIsCutOff(t *testing.T) {
+// A member that is separated from the others has no leader, and gives no answers that could be out of date. Its clients switch to another
+// member.
+func TestCluster_MemberIsSeparated(t *testing.T) {
+	t.Parallel()
 	for name, choose := range map[string]func(*testbed.EtcdCluster) *testbed.Etcd{
 		"the leader": (*testbed.EtcdCluster).Leader,
 		"a follower": func(c *testbed.EtcdCluster) *testbed.Etcd {
@@ -161,27 +168,27 @@ func TestAMemberIsCutOff(t *testing.T) {
 			member := choose(o.cluster)
 			o.cluster.Separate(member)
 			began := time.Now()
-			update(t, o.given[0], func(in *registry.Instance) { in.Version = "meanwhile" })
+			watchtest.Update(t, o.given[0], func(in *registry.Instance) { in.Version = "meanwhile" })
 			t.Logf("an update took %v", time.Since(began))
-			o.all("a change, through the other members", func(p pair) bool { return p.err == nil && p.find("i0").Version == "meanwhile" })
+			o.all("a change, through the other members", func(p watchtest.Pair) bool { return p.Err == nil && p.Find("i0").Version == "meanwhile" })
 			t.Logf("every watcher had it after %v", time.Since(began))
 			o.converges("without it")
 
-			// From here on nobody comes back to it, but for a look now and then.
+			// From here on clients avoid it, except for an attempt after each conn.Avoidance.
 			began = time.Now()
-			o.calls.since.Store(began.UnixNano()) // what was on its way to it may end now
+			o.calls.since.Store(began.UnixNano()) // calls that were sent to it before may end now
 			before := o.calls.isolated.Load()
 			const rounds = 20
 			for round := range rounds {
 				for _, g := range o.given {
-					update(t, g, func(in *registry.Instance) { in.Zone = fmt.Sprint(round) })
+					watchtest.Update(t, g, func(in *registry.Instance) { in.Zone = fmt.Sprint(round) })
 				}
 			}
-			met, looks := o.calls.isolated.Load()-before, int64(1+time.Since(began)/avoidance)
+			met, attempts := o.calls.isolated.Load()-before, int64(1+time.Since(began)/conn.Avoidance)
 			t.Logf("%d of %d updates in %v met it", met, rounds*len(o.given), time.Since(began))
-			// Each that follows or announces may have one on its way when the first of a client learns of it.
-			if most := int64(len(o.given)+len(o.watchers)) * looks; met > most {
-				t.Errorf("%d calls met the member that is cut off, want %d at the most", met, most)
+			// Each watch and registration may have sent a call when its client notices.
+			if most := int64(len(o.given)+len(o.watchers)) * attempts; met > most {
+				t.Errorf("%d calls met the separated member, want at most %d", met, most)
 			}
 			o.cluster.Reunite()
 			o.converges("with it")
@@ -189,19 +196,21 @@ func TestAMemberIsCutOff(t *testing.T) {
 	}
 }
 
-// A member that is cut off knows an entry as it was, and must not be believed that it still is.
-func TestGoingOnNeedsAMajority(t *testing.T) {
+// A separated member still has an entry, which may have changed.
+func TestRegister_ResumeNeedsAMajority(t *testing.T) {
+	t.Parallel()
 	cluster := testbed.StartEtcdCluster(t, testbed.EtcdClusterOptions{Separable: true})
 	leader := cluster.Leader()
 	member := cluster.Members[slices.IndexFunc(cluster.Members, func(e *testbed.Etcd) bool { return e != leader })]
-	d := driverFor(t, Config{Endpoints: []string{member.Addr()}, Timeout: 2 * time.Second, TTL: patience})
+	d := driverFor(t, Config{Endpoints: []string{member.Addr()}, Timeout: 2 * time.Second, TTL: watchtest.Timeout})
 	t.Cleanup(func() { d.Close() })
 	in := registry.Instance{ID: "a", Service: "s", Address: "10.0.0.1:80"}
 	o := &leaseTrial{T: t, driver: d, instance: in}
-	o.giveUp(o.announce())
+	l := o.register()
+	o.giveUp(l)
 	cluster.Separate(member)
-	_, err := d.Announce(o.ctx(), &in)
+	_, err := d.Register(o.ctx(), &in, l)
 	wantKind(t, err, registry.ErrUnavailable)
 	cluster.Reunite()
-	eventually(t, "it is announced again", func() bool { _, err := d.Announce(o.ctx(), &in); return err == nil })
+	watchtest.Eventually(t, "it is registered again", func() bool { _, err := d.Register(o.ctx(), &in, l); return err == nil })
 }

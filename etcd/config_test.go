@@ -1,13 +1,10 @@
 package etcd
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"log/slog"
-	"net/url"
+	"net"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -15,14 +12,15 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rollcall-go/rollcall/internal/configtest"
 	"github.com/rollcall-go/rollcall/registry"
 )
 
-func TestZeroConfigIsTheLocalEtcd(t *testing.T) {
+func TestConfig_ZeroIsTheLocalEtcd(t *testing.T) {
 	d := driverFor(t, Config{})
 	defer d.Close()
-	if d.Locate() != "127.0.0.1:2379" || d.String() != "etcd 127.0.0.1:2379 /rollcall/" {
-		t.Errorf("it is %q at %q", d, d.Locate())
+	if p := d.Properties(); p.Address != "127.0.0.1:2379" || p.Name != "etcd 127.0.0.1:2379 /rollcall/" || !p.Pushes || p.Subscribe != nil {
+		t.Errorf("it is %+v", p)
 	}
 	s := d.settings
 	if s.TTL != DefaultTTL || s.Timeout != DefaultTimeout || s.DialTimeout != DefaultDialTimeout || s.tls != nil ||
@@ -31,7 +29,7 @@ func TestZeroConfigIsTheLocalEtcd(t *testing.T) {
 	}
 }
 
-func TestConfigRefusals(t *testing.T) {
+func TestConfig_NamesWhatItRefuses(t *testing.T) {
 	junk := filepath.Join(t.TempDir(), "junk.pem")
 	if err := os.WriteFile(junk, []byte("junk"), 0o600); err != nil {
 		t.Fatal(err)
@@ -51,7 +49,7 @@ func TestConfigRefusals(t *testing.T) {
 		{Config{Endpoints: []string{"u:" + secret + "@h"}}, []string{"Endpoints", "user"}},
 		{Config{Endpoints: []string{"http://h", "https://h"}}, []string{"Endpoints", "http", "TLS"}},
 		{Config{Endpoints: []string{"http://h"}, TLS: TLS{Enable: true}}, []string{"Endpoints", "TLS"}},
-		{Config{Password: secret}, []string{"Username"}},
+		{Config{Password: registry.NewSecret(secret)}, []string{"Username"}},
 		{Config{Username: "u"}, []string{"Password"}},
 		{Config{TLS: TLS{CAFile: "/no/such/file"}}, []string{"ca-file", "/no/such/file"}},
 		{Config{TLS: TLS{CAFile: junk}}, []string{"ca-file", junk, "PEM"}},
@@ -73,11 +71,11 @@ func TestConfigRefusals(t *testing.T) {
 			t.Errorf("%v is accepted", c.config)
 			continue
 		}
-		wantRefusal(t, err, c.want...)
+		configtest.WantRefusal(t, err, c.want...)
 	}
 }
 
-func TestConfigEndpoints(t *testing.T) {
+func TestConfig_EndpointsHaveDefaults(t *testing.T) {
 	for _, c := range []struct {
 		endpoints []string
 		members   []string
@@ -100,22 +98,22 @@ func TestConfigEndpoints(t *testing.T) {
 	}
 }
 
-func TestOpen(t *testing.T) {
-	c, err := parseURL(parse(t, "etcd://u:p%40w@h:2379,i:7/?endpoint=[::1]:7&prefix=/x/&ttl=20s&timeout=3s&dial-timeout=2s&keepalive-time=-1s"+
+func TestOpen_ReadsEveryParameter(t *testing.T) {
+	c, err := parseURL(configtest.ParseURL(t, "etcd://u:p%40w@h:2379,i:7/?endpoint=[::1]:7&prefix=/x/&ttl=20s&timeout=3s&dial-timeout=2s&keepalive-time=off"+
 		"&keepalive-timeout=4s&tls=true&ca-file=ca.pem&cert-file=c.pem&key-file=k.pem&server-name=n&insecure=true&cache-dir=c&linger=1s"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	want := Config{
-		Endpoints: []string{"h:2379", "i:7", "[::1]:7"}, Prefix: "/x/", Username: "u", Password: "p@w",
+		Endpoints: []string{"h:2379", "i:7", "[::1]:7"}, Prefix: "/x/", Username: "u", Password: registry.NewSecret("p@w"),
 		TLS:     TLS{Enable: true, CAFile: "ca.pem", CertFile: "c.pem", KeyFile: "k.pem", ServerName: "n", InsecureSkipVerify: true},
-		Timeout: 3 * time.Second, DialTimeout: 2 * time.Second, KeepAliveTime: -time.Second, KeepAliveTimeout: 4 * time.Second,
+		Timeout: 3 * time.Second, DialTimeout: 2 * time.Second, KeepAliveTime: -1, KeepAliveTimeout: 4 * time.Second,
 		TTL: 20 * time.Second, Options: registry.Options{CacheDir: "c", Linger: time.Second},
 	}
 	if !reflect.DeepEqual(c, want) {
 		t.Errorf("got  %+v\nwant %+v", printed(c), printed(want))
 	}
-	r, err := Open(context.Background(), parse(t, "etcd:///?tls=false"))
+	r, err := Open(context.Background(), configtest.ParseURL(t, "etcd:///?tls=false"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -134,7 +132,7 @@ func TestOpen(t *testing.T) {
 	r.Close()
 }
 
-func TestOpenRefusals(t *testing.T) {
+func TestOpen_NamesWhatItRefuses(t *testing.T) {
 	for raw, want := range map[string][]string{
 		"etcd://h/?tag=x":                 {`"tag"`, "prefix", "ttl"},
 		"etcd://h/prefix":                 {`"/prefix"`, "parameter"},
@@ -149,29 +147,21 @@ func TestOpenRefusals(t *testing.T) {
 		"etcd://h/?tls=false&insecure=1":  {`"tls"`},
 		"etcd://h/?ca-file=/no/such/file": {"/no/such/file"},
 	} {
-		r, err := Open(context.Background(), parse(t, raw))
+		r, err := Open(context.Background(), configtest.ParseURL(t, raw))
 		if err == nil {
 			r.Close()
 		}
-		wantRefusal(t, err, want...)
+		configtest.WantRefusal(t, err, want...)
 	}
 }
 
-func TestNoSecretIsPrinted(t *testing.T) {
-	c := Config{Endpoints: []string{"http://user:" + secret + "@h"}, Username: "user", Password: secret}
-	var log bytes.Buffer
-	slog.New(slog.NewTextHandler(&log, nil)).Info("opening", "config", c)
-	slog.New(slog.NewJSONHandler(&log, nil)).Info("opening", "config", &c)
+func TestErrors_HaveNoSecret(t *testing.T) {
+	c := Config{Endpoints: []string{"http://user:" + secret + "@h"}, Username: "user", Password: registry.NewSecret(secret)}
+	configtest.WantConfigHidden(t, "the Config", c)
+	configtest.WantHidden(t, "an unexported field", fmt.Sprintf("%+v", struct{ c Config }{Config{Password: c.Password}}))
 	_, err := New(c)
-	for _, text := range []string{
-		fmt.Sprint(c), fmt.Sprintf("%v", &c), fmt.Sprintf("%+v", c), fmt.Sprintf("%#v", c), c.String(), log.String(), err.Error(),
-		fmt.Sprintf("%+v", struct{ C Config }{c}),
-	} {
-		if strings.Contains(text, secret) {
-			t.Errorf("it shows the secret: %s", text)
-		}
-	}
-	if c.Password != secret || !strings.Contains(c.Endpoints[0], secret) {
+	configtest.WantHidden(t, "the error of New", err)
+	if c.Password.Reveal() != secret || !strings.Contains(c.Endpoints[0], secret) {
 		t.Error("printing changed it")
 	}
 	if text := fmt.Sprintf("%+v", Config{Prefix: "/p7/"}); !strings.Contains(text, "/p7/") {
@@ -179,12 +169,25 @@ func TestNoSecretIsPrinted(t *testing.T) {
 	}
 }
 
-func TestConfigIsRead(t *testing.T) {
+// An endpoint may be a URL of Open by mistake.
+func TestNew_HidesWhatFollowsAnEndpoint(t *testing.T) {
+	for _, endpoint := range []string{"h:1?password=" + secret, "https://h/?password=" + secret, "etcd://h?password=" + secret, "h#" + secret, "h;password=" + secret} {
+		c := Config{Endpoints: []string{endpoint}}
+		configtest.WantConfigHidden(t, endpoint, c)
+		_, err := New(c)
+		if err == nil {
+			t.Errorf("%s is accepted", endpoint)
+		}
+		configtest.WantHidden(t, endpoint, err)
+	}
+}
+
+func TestConfig_IsReadFromFiles(t *testing.T) {
 	var c Config
 	err := json.Unmarshal([]byte(`{"endpoints":["h:1"],"format":"kratos","prefix":"/p/","username":"u","password":"p","tls":{"ca_file":"f"},
 		"dial_timeout":1000000000,"timeout":2000000000,"keepalive_time":3000000000,"keepalive_timeout":4000000000,"ttl":5000000000}`), &c)
 	want := Config{
-		Endpoints: []string{"h:1"}, Format: "kratos", Prefix: "/p/", Username: "u", Password: "p", TLS: TLS{CAFile: "f"},
+		Endpoints: []string{"h:1"}, Format: "kratos", Prefix: "/p/", Username: "u", Password: registry.NewSecret("p"), TLS: TLS{CAFile: "f"},
 		DialTimeout: time.Second, Timeout: 2 * time.Second, KeepAliveTime: 3 * time.Second, KeepAliveTimeout: 4 * time.Second, TTL: 5 * time.Second,
 	}
 	if err != nil || !reflect.DeepEqual(c, want) {
@@ -192,54 +195,28 @@ func TestConfigIsRead(t *testing.T) {
 	}
 }
 
-// New must not wait for an etcd, with or without a user.
-func TestNewDoesNotBlock(t *testing.T) {
-	began := time.Now()
-	r, err := New(Config{Endpoints: []string{"192.0.2.1:2379"}, Username: "u", Password: secret})
+func TestNew_ConnectsToNothing(t *testing.T) {
+	listener, err := net.ListenTCP("tcp", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer r.Close()
-	if time.Since(began) > DefaultDialTimeout/2 {
-		t.Errorf("it took %v", time.Since(began))
-	}
-}
-
-func TestProvide(t *testing.T) {
-	r, closeAll, err := Provide(Config{})
+	defer listener.Close()
+	r, err := New(Config{Endpoints: []string{listener.Addr().String()}, Username: "u", Password: registry.NewSecret(secret)})
 	if err != nil {
 		t.Fatal(err)
 	}
-	closeAll()
-	if _, err := r.Services(context.Background()); !errors.Is(err, registry.ErrClosed) {
-		t.Errorf("after the cleanup got %v", err)
-	}
-	if _, _, err := Provide(Config{TTL: 1}); !errors.Is(err, registry.ErrInvalid) {
-		t.Errorf("got %v", err)
+	r.Close()
+	listener.SetDeadline(time.Now())
+	if c, err := listener.Accept(); err == nil {
+		t.Errorf("there is a connection from %v", c.RemoteAddr())
 	}
 }
 
-func wantRefusal(t *testing.T, err error, want ...string) {
-	t.Helper()
-	if !errors.Is(err, registry.ErrInvalid) {
-		t.Errorf("the error is %v, want %v", err, want)
-		return
-	}
-	for _, w := range want {
-		if !strings.Contains(err.Error(), w) {
-			t.Errorf("%q does not say %s", err, w)
-		}
-	}
-	if strings.Contains(err.Error(), secret) {
-		t.Errorf("%q shows the secret", err)
-	}
-}
-
-func parse(t *testing.T, raw string) *url.URL {
-	t.Helper()
-	u, err := url.Parse(raw)
+func TestNewDriver_IsTheDriverOfNew(t *testing.T) {
+	d, err := NewDriver(Config{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return u
+	d.Close()
+	configtest.WantSameErrors(t, NewDriver, New, Config{TTL: 1}, Config{Options: registry.Options{Burst: -1}})
 }

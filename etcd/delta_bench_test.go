@@ -1,3 +1,5 @@
+//go:build unix
+
 package etcd
 
 import (
@@ -10,23 +12,24 @@ import (
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
-	"go.uber.org/zap"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/stats"
 
+	"github.com/rollcall-go/rollcall/etcd/internal/etcdtest"
 	"github.com/rollcall-go/rollcall/internal/testbed"
+	"github.com/rollcall-go/rollcall/internal/watchtest"
 	"github.com/rollcall-go/rollcall/registry"
 )
 
-// BenchmarkOneOf20000 measures what one event of a service of 20,000 instances costs a watcher: one of this package, up to
-// the set that the application holds, and one that reads the whole prefix for each event. The bytes are those of the
-// messages received, the CPU time is that of the process, the write included. Run
+// BenchmarkOneOf20000 measures the cost of one event in a service of 20,000 instances: for a watch of this package, until the application has
+// the set, and for a watch that reads the whole prefix after each event. It reports the bytes of the received messages, and the CPU time
+// of the process including the write. Run
 //
 //	go test -run '^$' -bench OneOf20000 -benchtime 50x ./etcd
 func BenchmarkOneOf20000(b *testing.B) {
 	const many = 20_000
 	server := testbed.StartEtcd(b)
-	operator := operatorOf(b, server)
+	operator := etcdtest.Operator(b, server)
 	value := func(i int, version string) string {
 		return fmt.Sprintf(`{"id":"i%05d","service":"s","address":"10.0.0.1:%d","version":%q,"zone":"z1","tags":["a","b"],`+
 			`"metadata":{"build":"4711","shard":"%d"},"weight":1}`, i, 1+i%65535, version, i%16)
@@ -37,7 +40,7 @@ func BenchmarkOneOf20000(b *testing.B) {
 		for j := range 100 {
 			ops = append(ops, clientv3.OpPut(key(i+j), value(i+j, "0")))
 		}
-		if _, err := operator.Txn(within(b, patience)).Then(ops...).Commit(); err != nil {
+		if _, err := operator.Txn(watchtest.Context(b)).Then(ops...).Commit(); err != nil {
 			b.Fatal(err)
 		}
 	}
@@ -48,7 +51,7 @@ func BenchmarkOneOf20000(b *testing.B) {
 		for i := range b.N {
 			written++
 			version := fmt.Sprint(written)
-			if _, err := operator.Put(within(b, patience), key(i%many), value(i%many, version)); err != nil {
+			if _, err := operator.Put(watchtest.Context(b), key(i%many), value(i%many, version)); err != nil {
 				b.Fatal(err)
 			}
 			seen(i%many, version)
@@ -79,13 +82,8 @@ func BenchmarkOneOf20000(b *testing.B) {
 		b.ResetTimer()
 		measure(b, bytes, func(i int, version string) {
 			for {
-				select {
-				case set := <-sets:
-					if len(set) == many && set[i].Version == version {
-						return
-					}
-				case <-time.After(patience):
-					b.Fatalf("the event was not seen within %v", patience)
+				if set := watchtest.Receive(b, "the event", sets); len(set) == many && set[i].Version == version {
+					return
 				}
 			}
 		})
@@ -93,7 +91,7 @@ func BenchmarkOneOf20000(b *testing.B) {
 	b.Run("whole-prefix", func(b *testing.B) {
 		bytes := new(received)
 		client, err := clientv3.New(clientv3.Config{
-			Endpoints: []string{server.Addr()}, Logger: zap.NewNop(), DialOptions: []grpc.DialOption{grpc.WithStatsHandler(bytes)},
+			Endpoints: []string{server.Addr()}, DialOptions: []grpc.DialOption{grpc.WithStatsHandler(bytes)},
 		})
 		if err != nil {
 			b.Fatal(err)

@@ -1,57 +1,52 @@
 package etcd
 
 import (
-	"context"
 	"strings"
-	"sync/atomic"
-	"time"
 
-	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
-	"google.golang.org/grpc"
-
+	"github.com/rollcall-go/rollcall/etcd/internal/conn"
+	"github.com/rollcall-go/rollcall/etcd/internal/format"
+	"github.com/rollcall-go/rollcall/etcd/internal/watch"
 	"github.com/rollcall-go/rollcall/registry"
 )
 
 // driver is the registry.Driver of one etcd.
 type driver struct {
 	settings *settings
-	format   format
-	conn     *grpc.ClientConn
-	kv       pb.KVClient
-	leases   pb.LeaseClient
-	streams  *streams
-	tokens   *tokens
-	silence  time.Duration // longSilence, but for tests
-
-	urged      urged
-	waiting    atomic.Int64 // watches that wait for a connection
-	recent     recent
-	left       leftovers
-	unreadable unreadable
+	format   format.Format
+	conn     *conn.Conn
+	watches  *watch.Streams
 }
 
-var (
-	_ registry.Driver            = (*driver)(nil)
-	_ registry.Locator           = (*driver)(nil)
-	_ registry.Pusher            = (*driver)(nil)
-	_ registry.UnreadableCounter = (*driver)(nil)
-)
+var _ registry.Driver = (*driver)(nil)
 
-func driverOn(conn *grpc.ClientConn, s *settings) *driver {
-	return &driver{
-		settings: s,
-		format:   formats[s.Format],
-		conn:     conn,
-		kv:       pb.NewKVClient(conn),
-		leases:   pb.NewLeaseClient(conn),
-		streams:  newStreams(pb.NewWatchClient(conn)),
-		tokens:   newTokens(pb.NewAuthClient(conn), s.Username, s.Password),
-		silence:  longSilence,
+func driverOn(c *conn.Conn, s *settings) *driver {
+	return &driver{settings: s, format: format.ByName[s.Format], conn: c, watches: watch.New(c)}
+}
+
+// connection returns the settings of the connection.
+func (s *settings) connection() conn.Config {
+	c := conn.Config{
+		Members: s.members, NameHosts: s.tls != nil && s.tls.ServerName == "",
+		Username: s.Username, Password: s.Password,
+		DialTimeout: s.DialTimeout, Timeout: s.Timeout, KeepAliveTime: s.KeepAliveTime, KeepAliveTimeout: s.KeepAliveTimeout,
 	}
+	if s.tls != nil {
+		c.Credentials = newCredentials(s.files)
+	}
+	return c
 }
 
-// String names the members, the prefix, and a format that is not our own.
-func (d *driver) String() string {
+// Properties implements [registry.Driver].
+func (d *driver) Properties() registry.Properties {
+	p := registry.Properties{Name: d.name(), Address: d.settings.members[0], Pushes: true, PutValue: d.putValue, DeleteValue: d.deleteValue}
+	if d.settings.files != nil {
+		p.Subscribe = d.settings.files.Subscribe
+	}
+	return p
+}
+
+// name has the members, the prefix, and any format but Rollcall's own.
+func (d *driver) name() string {
 	name := "etcd " + strings.Join(d.settings.members, ",")
 	if d.settings.Prefix != "" {
 		name += " " + d.settings.Prefix
@@ -62,30 +57,20 @@ func (d *driver) String() string {
 	return name
 }
 
-// Pushes implements [registry.Pusher]: a watch brings each change by itself.
-func (d *driver) Pushes() bool { return true }
-
-// place names the members, for errors.
-func (d *driver) place() string { return "etcd at " + strings.Join(d.settings.members, ",") }
-
-// Locate implements [registry.Locator].
-func (d *driver) Locate() string { return d.settings.members[0] }
-
-// Follow implements [registry.Driver].
-func (d *driver) Follow(q registry.Query) registry.Source {
+// Watch implements [registry.Driver].
+func (d *driver) Watch(q registry.Query) registry.Source {
 	return &source{d: d, service: q.Service, prefix: d.prefixOf(q.Service)}
 }
+
+// prefixOf returns the prefix of the keys of a service. It ends in a slash, so that no other service has it.
+func (d *driver) prefixOf(service string) string { return d.settings.Prefix + service + "/" }
+
+// keyOf returns the key of an instance.
+func (d *driver) keyOf(service, id string) string { return d.prefixOf(service) + id }
 
 // Close implements [registry.Driver].
 func (d *driver) Close() error {
 	err := d.conn.Close()
-	d.streams.wait()
+	d.watches.Wait()
 	return err
-}
-
-// call makes one call within the limit of a call that does not wait.
-func (d *driver) call(ctx context.Context, what string, f func(context.Context) error) error {
-	limited, cancel := context.WithTimeout(ctx, d.settings.Timeout)
-	defer cancel()
-	return d.classify(ctx, what, d.settings.Timeout, d.tokens.authorize(limited, f))
 }

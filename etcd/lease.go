@@ -5,232 +5,219 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
+	"slices"
 	"sync/atomic"
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
 
+	"github.com/rollcall-go/rollcall/etcd/internal/conn"
 	"github.com/rollcall-go/rollcall/registry"
 )
 
-// lease holds one entry by one lease of etcd, which holds nothing else: an entry that hangs on another is another's.
+// lease keeps one entry registered by one lease of etcd, which has no other entry. So an entry on another lease, or on none, belongs to another
+// registration.
 type lease struct {
-	d        *driver
-	key      string
-	id       int64
-	ttl      time.Duration // as granted
-	revision int64         // of the store when it had the entry
-	known    int64         // the newest at which the entry is known to be as written here; used by Announce, Update and CheckReplaced alone
-	overdue  bool          // the first renewal cannot wait
+	d   *driver
+	key string
 
-	unsure   atomic.Bool // a write seems to have failed, and may still be on its way; or the lease may not be renewed
-	fate     atomic.Int32
-	released chan struct{}
-	once     sync.Once // closes released
-}
+	// Only Register changes these.
+	id           int64
+	ttl          time.Duration // as granted
+	revision     int64         // at which the store had the entry; the entry watch begins after it
+	asked        bool          // etcd was asked to grant the lease
+	granted      bool          // etcd has granted the lease
+	failedBefore bool          // Register has returned it beside an error: its write may have been carried out, or may be delayed
 
-// The fates of a lease.
-const (
-	ours      int32 = iota
-	releasing       // the entry may be gone because Release took it
-	passing         // a later announcement of the same entry finds out whether it can go on with it
-	passed          // and does, so that it is not ours to write or to take
-)
+	// Only Register, Update, Release and CheckReplaced use these, one at a time.
+	known   int64              // the condition of the next write: nothing was written after this revision
+	own     int64              // the newest revision at which the entry belonged to this registration
+	content *registry.Instance // as written last
+	orphans []int64            // orphaned leases: etcd leases of predecessors, the oldest first, which may have the entry and are not renewed
 
-// pass begins to make l a later announcement's. It reports false where it is being released, cannot be renewed, or a write of it
-// may be on its way: what was sent cannot be held back.
-func (l *lease) pass() bool {
-	if !l.fate.CompareAndSwap(ours, passing) {
-		return false
-	}
-	if l.unsure.Load() {
-		l.fate.Store(ours)
-		return false
-	}
-	return true
-}
+	unsure    atomic.Bool // a failed write may be delayed, or permission to renew was denied
+	releasing atomic.Bool // Release was called, so the entry may be gone because of that
 
-// errPassing is for who comes in between.
-func (l *lease) errPassing() error {
-	return l.d.unavailable("write "+l.key, "another announcement of it is being made by this process")
+	released context.Context // ends when Release has succeeded
+	release  context.CancelFunc
+
+	renewals renewals
 }
 
 func (d *driver) newLease(key string, id int64, ttl time.Duration) *lease {
-	return &lease{d: d, key: key, id: id, ttl: ttl, released: make(chan struct{})}
+	l := &lease{d: d, key: key, id: id, ttl: ttl}
+	l.released, l.release = context.WithCancel(context.Background())
+	return l
 }
 
-// leftover is what l leaves, which was held or merely tried.
-func (l *lease) leftover(held bool) leftover {
-	return leftover{l, time.Now(), held}
+// TTL implements [registry.Lease].
+func (l *lease) TTL() time.Duration { return l.ttl }
+
+// wrote notes that the store has the entry of l at the revision.
+func (l *lease) wrote(revision int64) {
+	l.revision, l.known, l.own = revision, revision, revision
 }
 
-// Keep implements [registry.Lease]. Renewals keep the lease, and a watch of the entry tells at once when it is gone or
-// another's. Both end with Keep: nothing renews a lease that nobody holds.
-func (l *lease) Keep(ctx context.Context) error {
-	both, cancel := context.WithCancelCause(ctx)
+// Wait implements [registry.Lease]. It watches the entry, so it notices a deletion or another registration at once.
+func (l *lease) Wait(ctx context.Context) error {
+	defer l.renewals.end()
+	watching, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	ends := make(chan error, 2)
-	var work sync.WaitGroup
-	work.Go(func() { ends <- l.renewals(both) })
-	work.Go(func() { ends <- l.guard(both) })
-	var err error
-	select {
-	case err = <-ends:
-	case <-l.released:
-	case <-ctx.Done():
-		err = ctx.Err()
-	}
-	cancel(err)
-	work.Wait()
+	defer context.AfterFunc(l.released, func() { cancel(context.Canceled) })()
+	err := l.watchEntry(watching)
 	switch {
-	case isGone(err) && l.fate.Load() == releasing, l.isReleased():
+	case l.released.Err() != nil, conn.IsGone(err) && l.releasing.Load():
 		return nil
-	case errors.Is(err, registry.ErrReplaced): // also where ctx has ended, so that nobody announces over the other one
-		_ = l.d.revoke(ctx, l.key, l.id) // it holds nothing any more; otherwise it expires
+	case errors.Is(err, registry.ErrReplaced): // also if ctx has ended, so that nothing is written over the newer entry
+		_ = l.d.revoke(ctx, l.key, l.id) // it has no entry; if this fails, it expires
 		return err
 	case ctx.Err() != nil:
-		err = ctx.Err()
-	case errors.Is(err, registry.ErrDenied):
-		l.unsure.Store(true) // to read may be allowed still, and would say that all is well until the lease is to be renewed again
+		return ctx.Err()
 	}
-	l.d.left.add(l.key, l.leftover(true))
+	l.noteDenied(err)
 	return err
 }
 
-func (l *lease) isReleased() bool {
-	select {
-	case <-l.released:
-		return true
-	default:
-		return false
+// noteDenied makes l unsure if err is a refusal, so that resume does not use it: reads may still be allowed and find the entry unchanged,
+// until the next renewal is refused.
+func (l *lease) noteDenied(err error) {
+	if errors.Is(err, registry.ErrDenied) {
+		l.unsure.Store(true)
 	}
 }
 
-// verify reads the entry, and returns an error where it is not this lease's, and the revision of the store.
-func (l *lease) verify(ctx context.Context) (int64, error) {
-	what := "read " + l.key
-	page, err := l.d.page(ctx, what, &pb.RangeRequest{Key: []byte(l.key)})
-	if err != nil {
-		return 0, err
-	}
-	if len(page.Kvs) == 0 {
-		return 0, l.d.failure(registry.ErrUnavailable, what, "the entry is gone", true)
-	}
-	return page.Header.Revision, l.mine(page.Kvs[0])
-}
-
-// mine returns an error where the entry is another's.
-func (l *lease) mine(kv *mvccpb.KeyValue) error {
-	if kv.Lease == l.id {
-		return nil
-	}
-	return fmt.Errorf("%w: %s has another under %s", registry.ErrReplaced, l.d.place(), l.key)
-}
-
-// CheckReplaced implements [registry.ReplacedChecker].
-func (l *lease) CheckReplaced(ctx context.Context) error {
-	fate := l.fate.Load()
-	if fate == passing {
-		return l.errPassing()
-	}
-	l.d.urge(ctx)
-	page, err := l.d.page(ctx, "read "+l.key, &pb.RangeRequest{Key: []byte(l.key)})
-	if err != nil || len(page.Kvs) == 0 {
-		return err
-	}
-	kv := page.Kvs[0]
-	switch {
-	case kv.Lease == l.id && fate == passed:
-		return fmt.Errorf("%w: a newer announcement has %s", registry.ErrReplaced, l.key)
-	case kv.ModRevision <= l.known, l.d.left.has(l.key, kv.Lease): // of a store that was restored; of an attempt that seemed to fail
-		return nil
-	}
-	return l.mine(kv)
-}
-
-// guard watches the entry until it is not this lease's any more.
-func (l *lease) guard(ctx context.Context) (err error) {
+// watchEntry watches the entry until it is lost or replaced.
+func (l *lease) watchEntry(ctx context.Context) (err error) {
 	what := "watch " + l.key
-	w, err := l.d.watchFrom(ctx, what, l.key, "", l.revision+1)
+	w, err := l.d.watches.Watch(ctx, what, l.key, "", l.revision+1)
 	if err != nil {
 		return err
 	}
 	defer func() {
-		// Where it ends because the lease could not be renewed, the member may hang that the stream goes to.
-		if cause := cmp.Or(context.Cause(ctx), err); errors.Is(cause, context.Canceled) || errors.Is(cause, registry.ErrReplaced) || isGone(cause) {
-			w.close()
+		// If ctx ends because a renewal failed, the member of the stream may hang.
+		cause := cmp.Or(context.Cause(ctx), err)
+		if errors.Is(cause, context.Canceled) || errors.Is(cause, registry.ErrReplaced) || conn.IsGone(cause) {
+			w.Close()
 		} else {
-			w.abandon()
+			w.Abandon()
 		}
 	}()
-	for {
-		changes, err := w.next(ctx)
+	for contradicted := 0; contradicted < maxContradicted; {
+		changes, err := w.Next(ctx)
 		if err != nil {
 			return err
 		}
+		deleted := false
 		for _, e := range changes {
 			if e.Type == mvccpb.Event_DELETE {
-				// Somebody may have announced it since: then it is not to be announced over theirs.
-				if _, err := l.verify(ctx); err != nil {
-					return err
-				}
-				continue
-			}
-			if err := l.mine(e.Kv); err != nil {
+				deleted = true
+			} else if err := l.checkOwner(e.Kv); err != nil {
 				return err
 			}
 		}
+		if deleted {
+			// Another process may have registered the ID since: its entry must not be written over.
+			if err := l.verify(ctx); err != nil {
+				return err
+			}
+			contradicted++
+		}
 	}
+	return l.d.conn.Unavailable(what, "etcd says again and again that the entry was deleted, although it exists")
+}
+
+// maxContradicted is how often etcd may say that the entry was deleted although it exists. A deleted entry does not come back under its
+// lease, so a healthy etcd never does.
+const maxContradicted = 3
+
+// verify reads the entry. It returns an error if there is none, or if it belongs to another registration.
+func (l *lease) verify(ctx context.Context) error {
+	what := "read " + l.key
+	page, err := l.d.conn.Read(ctx, what, &pb.RangeRequest{Key: []byte(l.key)})
+	if err != nil {
+		return err
+	}
+	if len(page.Kvs) == 0 {
+		return l.d.conn.Gone(what, "the entry does not exist")
+	}
+	return l.checkOwner(page.Kvs[0])
+}
+
+// checkOwner returns an error if the entry belongs to another registration.
+func (l *lease) checkOwner(kv *mvccpb.KeyValue) error {
+	if kv.Lease == l.id {
+		return nil
+	}
+	return fmt.Errorf("%w: %s has an entry of another registration under %s", registry.ErrReplaced, l.d.conn.Place(), l.key)
+}
+
+// CheckReplaced implements [registry.Lease].
+func (l *lease) CheckReplaced(ctx context.Context) error {
+	l.d.conn.ReconnectNow(ctx)
+	page, err := l.d.conn.Read(ctx, "read "+l.key, &pb.RangeRequest{Key: []byte(l.key)})
+	if err != nil || len(page.Kvs) == 0 {
+		return err
+	}
+	kv := page.Kvs[0]
+	if kv.ModRevision <= l.own || slices.Contains(l.orphans, kv.Lease) { // the store was restored, or the entry belongs to a predecessor
+		return nil
+	}
+	return l.checkOwner(kv)
+}
+
+// writeAttempts bounds the attempts of one write that finds each time that the entry was written since. The portable layer then pauses before
+// it tries again.
+const writeAttempts = 3
+
+// errContended returns the error of a write whose attempts all found that the entry was written since.
+func (l *lease) errContended() error {
+	return l.d.conn.Unavailable("write "+l.key, fmt.Sprintf("etcd says %d times in a row that the entry was written since", writeAttempts))
 }
 
 // Update implements [registry.Lease].
 func (l *lease) Update(ctx context.Context, in *registry.Instance) error {
-	value, err := l.d.format.encode(in)
+	value, err := l.d.format.Encode(in)
 	if err != nil {
 		return err
 	}
-	l.unsure.Store(true) // before fate is looked at: pass looks at them in the other order
-	switch l.fate.Load() {
-	case passing:
-		return l.errPassing()
-	case passed:
-		return fmt.Errorf("%w: a newer announcement has %s", registry.ErrReplaced, l.key)
-	}
-	l.d.urge(ctx)
-	for {
-		revision, current, err := l.d.write(ctx, l.key, value, l.id, l.known, heldBy(l.key, l.id))
+	before := l.unsure.Swap(true)
+	l.d.conn.ReconnectNow(ctx)
+	for range writeAttempts {
+		revision, current, err := l.d.write(ctx, l.key, value, l.id, l.known, onLease(l.key, l.id))
 		switch {
+		case conn.IsRefused(err):
+			l.unsure.Store(before) // nothing was written
+			return err
 		case err != nil:
 			return err
 		case revision > 0:
-			l.known = revision
+			l.known, l.own, l.content = revision, revision, in
 			l.unsure.Store(false)
 			return nil
 		case current == nil:
-			return l.d.failure(registry.ErrUnavailable, "write "+l.key, "the entry is gone", true)
+			return l.d.conn.Gone("write "+l.key, "the entry does not exist")
 		}
-		if err := l.mine(current); err != nil {
+		if err := l.checkOwner(current); err != nil {
 			return err
 		}
-		l.known = current.ModRevision // an earlier write of ours was late
+		l.known = current.ModRevision // of an earlier write of l, which was delayed
 	}
+	return l.errContended()
 }
 
-// Release implements [registry.Lease]. The entry goes with its lease where it hangs on it, and only then, in one step;
-// and what a failed attempt to announce it may have written comes to nothing.
+// Release implements [registry.Lease]. It writes that the instance leaves on purpose, and then revokes the etcd lease, which removes the entry
+// in the same step. It also revokes the orphaned leases. An entry of another registration stays.
 func (l *lease) Release(ctx context.Context) error {
-	l.d.urge(ctx)
-	l.fate.CompareAndSwap(ours, releasing)
-	switch l.fate.Load() {
-	case passing:
-		return l.errPassing()
-	case releasing:
-		if err := l.d.revoke(ctx, l.key, l.id); err != nil {
-			return err
-		}
+	l.d.conn.ReconnectNow(ctx)
+	l.releasing.Store(true)
+	l.writeLeaving(ctx)
+	if err := l.d.revoke(ctx, l.key, l.id); err != nil {
+		return err
 	}
-	l.once.Do(func() { close(l.released) })
-	return l.d.removeLeftovers(ctx, l.key, l.d.left.takeTried(l.key, l.id))
+	if err := l.removeOrphans(ctx); err != nil {
+		return err
+	}
+	l.release()
+	return nil
 }

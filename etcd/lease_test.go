@@ -4,43 +4,48 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 
+	"github.com/rollcall-go/rollcall/etcd/internal/etcdtest"
 	"github.com/rollcall-go/rollcall/internal/testbed"
+	"github.com/rollcall-go/rollcall/internal/watchtest"
 	"github.com/rollcall-go/rollcall/registry"
 )
 
-func TestLeaseOnAnEtcd(t *testing.T) {
+func TestLease_OnAServer(t *testing.T) {
+	t.Parallel()
 	server := testbed.StartEtcd(t)
-	operator := operatorOf(t, server)
+	operator := etcdtest.Operator(t, server)
 	for name, test := range map[string]func(*leaseTrial){
-		"deleted behind its back":             testDeletedBehindItsBack,
-		"lease revoked":                       testLeaseRevoked,
-		"replaced":                            testReplaced,
-		"replaced after a deletion":           testReplacedAfterADeletion,
-		"deleted before Keep":                 testDeletedBeforeKeep,
-		"its own update is no loss":           testOwnUpdateIsNoLoss,
-		"compacted before Keep":               testCompactedBeforeKeep,
-		"released":                            testReleased,
-		"release leaves another's entry":      testReleaseLeavesAnothersEntry,
-		"release leaves what goes on":         testReleaseLeavesWhatAnotherGoesOnWith,
-		"release that failed, and another":    testReleaseThatFailed,
-		"passed on, and not yet":              testPassedOnAndNotYet,
-		"replaced while it was away":          testReplacedWhileItWasAway,
-		"passed on while it was away":         testPassedOnWhileItWasAway,
-		"update does not take over":           testUpdateDoesNotTakeOver,
-		"update does not resurrect":           testUpdateDoesNotResurrect,
-		"renewed":                             testRenewed,
-		"cancelled Keep renews nothing":       testCancelledKeepRenewsNothing,
-		"goes on after a broken connection":   testGoesOnAfterABrokenConnection,
-		"an outage longer than the TTL":       testOutageLongerThanTheTTL,
-		"one lease is left after an update":   testOneLeaseIsLeft,
-		"release after a failed announcement": testReleaseAfterAFailedAnnouncement,
-		"too large":                           testTooLarge,
+		"deleted behind its back":           testDeletedBehindItsBack,
+		"lease revoked":                     testLeaseRevoked,
+		"replaced":                          testReplaced,
+		"replaced after a deletion":         testReplacedAfterADeletion,
+		"deleted before Wait":               testDeletedBeforeWait,
+		"its own update is no loss":         testOwnUpdateIsNoLoss,
+		"compacted before Wait":             testCompactedBeforeWait,
+		"released":                          testReleased,
+		"release leaves another's entry":    testReleaseLeavesAnothersEntry,
+		"goes on with the lease":            testGoesOnWithTheLease,
+		"twice in one process":              testTwiceInOneProcess,
+		"release that failed, and another":  testReleaseThatFailed,
+		"replaced while it was away":        testReplacedWhileItWasAway,
+		"a grant after the newer entry":     testGrantAfterTheNewerEntry,
+		"update does not take over":         testUpdateDoesNotTakeOver,
+		"update does not resurrect":         testUpdateDoesNotResurrect,
+		"renewed":                           testRenewed,
+		"cancelled Wait renews nothing":     testCancelledWaitRenewsNothing,
+		"goes on after a broken connection": testGoesOnAfterABrokenConnection,
+		"an outage longer than the TTL":     testOutageLongerThanTheTTL,
+		"one lease is left after an update": testOneLeaseIsLeft,
+		"release after a failed attempt":    testReleaseAfterAFailedAttempt,
+		"departs after a failed attempt":    testDepartsAfterAFailedAttempt,
+		"too large":                         testTooLarge,
 	} {
 		t.Run(name, func(t *testing.T) {
 			way := newNetwork(t, server.Addr())
@@ -71,43 +76,49 @@ func (t *leaseTrial) must(err error) {
 	}
 }
 
-func (t *leaseTrial) ctx() context.Context { return within(t, patience) }
+func (t *leaseTrial) ctx() context.Context { return watchtest.Context(t) }
 
-func (t *leaseTrial) announce() *lease {
+// register makes a new registration of the instance.
+func (t *leaseTrial) register() *lease {
+	t.Helper()
+	return t.registerAfter(nil)
+}
+
+// registerAfter registers the instance again after the lease prev.
+func (t *leaseTrial) registerAfter(prev *lease) *lease {
 	t.Helper()
 	in := t.instance
-	l, err := t.driver.Announce(t.ctx(), &in)
+	var before registry.Lease
+	if prev != nil {
+		before = prev
+	}
+	l, err := t.driver.Register(t.ctx(), &in, before)
 	t.must(err)
 	return l.(*lease)
 }
 
-// keep runs Keep, and returns where its end will be told.
+// keep keeps a lease, and returns the channel that gets the reason why it is lost.
 func (t *leaseTrial) keep(l registry.Lease) <-chan error {
 	end := make(chan error, 1)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		end <- l.Keep(ctx)
+		end <- keep(ctx, l, l.TTL()/3)
 	}()
 	t.Cleanup(func() { cancel(); <-done })
 	return end
 }
 
-// endsWith waits for the end of Keep.
-func (t *leaseTrial) endsWith(end <-chan error, want error, limit time.Duration) {
+// endsWith waits until the lease is lost.
+func (t *leaseTrial) endsWith(end <-chan error, want error) {
 	t.Helper()
-	select {
-	case err := <-end:
-		if !errors.Is(err, want) || err == nil != (want == nil) {
-			t.Errorf("Keep returned %v, want %v", err, want)
-		}
-	case <-time.After(limit):
-		t.Fatalf("Keep still runs after %v", limit)
+	if err := watchtest.Receive(t, "the end of the lease", end); !errors.Is(err, want) || err == nil != (want == nil) {
+		t.Errorf("the lease ended with %v, want %v", err, want)
 	}
 }
 
-// entry is what etcd has under the key, nil where it has nothing.
+// entry returns what etcd has under the key, or nil.
 func (t *leaseTrial) entry() *entryInEtcd {
 	t.Helper()
 	got, err := t.operator.Get(t.ctx(), t.key)
@@ -146,59 +157,55 @@ func (t *leaseTrial) delete() {
 	t.must(err)
 }
 
-// noticed is what tells a loss that the watch has shown from one that a renewal would find, much later, with room for a machine
-// that is busy.
-const noticed = 10 * time.Second
-
 func testDeletedBehindItsBack(t *leaseTrial) {
-	l := t.announce()
+	l := t.register()
 	end := t.keep(l)
 	t.delete()
-	t.endsWith(end, registry.ErrUnavailable, noticed)
-	again := t.announce()
+	t.endsWith(end, registry.ErrUnavailable)
+	again := t.registerAfter(l)
 	t.wantEntryOf(again)
 	if t.alive(l.id) {
-		t.Error("the lease of the entry that was deleted is still there")
+		t.Error("the lease of the deleted entry still exists")
 	}
 }
 
 func testLeaseRevoked(t *leaseTrial) {
-	t.driver.settings.TTL = patience // or a renewal would notice as well
-	l := t.announce()
+	t.driver.settings.TTL = 4 * watchtest.Timeout // so that no renewal notices the loss before the test fails
+	l := t.register()
 	end := t.keep(l)
 	_, err := t.operator.Revoke(t.ctx(), clientv3.LeaseID(l.id))
 	t.must(err)
-	t.endsWith(end, registry.ErrUnavailable, noticed)
-	t.wantEntryOf(t.announce())
+	t.endsWith(end, registry.ErrUnavailable)
+	t.wantEntryOf(t.registerAfter(l))
 }
 
 func testReplaced(t *leaseTrial) {
-	older := t.announce()
+	older := t.register()
 	end := t.keep(older)
-	newer := t.announce()
-	t.endsWith(end, registry.ErrReplaced, noticed)
+	newer := t.register()
+	t.endsWith(end, registry.ErrReplaced)
 	t.wantEntryOf(newer)
 	if t.alive(older.id) {
-		t.Error("the lease that was superseded is still there")
+		t.Error("the lease of the replaced registration still exists")
 	}
 }
 
 func testReplacedAfterADeletion(t *leaseTrial) {
-	older := t.announce()
+	older := t.register()
 	t.delete()
-	newer := t.announce()
-	t.endsWith(t.keep(older), registry.ErrReplaced, noticed)
+	newer := t.register()
+	t.endsWith(t.keep(older), registry.ErrReplaced)
 	t.wantEntryOf(newer)
 }
 
-func testDeletedBeforeKeep(t *leaseTrial) {
-	l := t.announce()
+func testDeletedBeforeWait(t *leaseTrial) {
+	l := t.register()
 	t.delete()
-	t.endsWith(t.keep(l), registry.ErrUnavailable, noticed)
+	t.endsWith(t.keep(l), registry.ErrUnavailable)
 }
 
 func testOwnUpdateIsNoLoss(t *leaseTrial) {
-	l := t.announce()
+	l := t.register()
 	end := t.keep(l)
 	for i := range 20 {
 		in := t.instance
@@ -207,7 +214,7 @@ func testOwnUpdateIsNoLoss(t *leaseTrial) {
 	}
 	select {
 	case err := <-end:
-		t.Errorf("Keep returned %v", err)
+		t.Errorf("the lease ended with %v", err)
 	default:
 	}
 	if e := t.entry(); !strings.Contains(e.value, `"version":"19"`) || e.lease != l.id {
@@ -215,8 +222,8 @@ func testOwnUpdateIsNoLoss(t *leaseTrial) {
 	}
 }
 
-func testCompactedBeforeKeep(t *leaseTrial) {
-	l := t.announce()
+func testCompactedBeforeWait(t *leaseTrial) {
+	l := t.register()
 	in := t.instance
 	for range 3 {
 		t.must(l.Update(t.ctx(), &in))
@@ -224,35 +231,37 @@ func testCompactedBeforeKeep(t *leaseTrial) {
 	before := t.entry()
 	_, err := t.operator.Compact(t.ctx(), before.revision)
 	t.must(err)
-	t.endsWith(t.keep(l), registry.ErrUnavailable, noticed)
-	again := t.announce()
+	t.endsWith(t.keep(l), registry.ErrUnavailable)
+	again := t.registerAfter(l)
 	if after := t.entry(); *after != *before {
 		t.Errorf("the entry was written again: %+v, before it was %+v", after, before)
 	}
-	t.endsNotWithin(t.keep(again), 100*time.Millisecond)
+	end := t.keep(again)
+	t.register()
+	t.endsWith(end, registry.ErrReplaced) // and not before, because of the compaction
 }
 
 func testReleased(t *leaseTrial) {
-	l := t.announce()
+	l := t.register()
 	end := t.keep(l)
 	t.must(l.Release(t.ctx()))
-	t.endsWith(end, nil, patience)
+	t.endsWith(end, nil)
 	if e := t.entry(); e != nil || t.alive(l.id) {
 		t.Errorf("etcd still has %+v, or its lease", e)
 	}
-	t.must(l.Release(t.ctx())) // of what is gone
+	t.must(l.Release(t.ctx())) // again
 }
 
 func testReleaseLeavesAnothersEntry(t *leaseTrial) {
-	older, newer := t.announce(), t.announce()
+	older, newer := t.register(), t.register()
 	t.must(older.Release(t.ctx()))
 	t.wantEntryOf(newer)
-	// Also where the other one is of the same client, and holding it has just failed.
-	older, newer = newer, t.announce()
+	// Also if the newer one was just lost.
+	older, newer = newer, t.register()
 	t.giveUp(newer)
 	t.must(older.Release(t.ctx()))
 	t.wantEntryOf(newer)
-	// And where it hangs on no lease of ours.
+	// And if the entry was written by an operator.
 	_, err := t.operator.Put(t.ctx(), t.key, "by hand")
 	t.must(err)
 	t.must(newer.Release(t.ctx()))
@@ -262,7 +271,7 @@ func testReleaseLeavesAnothersEntry(t *leaseTrial) {
 }
 
 func testUpdateDoesNotTakeOver(t *leaseTrial) {
-	older, newer := t.announce(), t.announce()
+	older, newer := t.register(), t.register()
 	in := t.instance
 	in.Version = "older"
 	if err := older.Update(t.ctx(), &in); !errors.Is(err, registry.ErrReplaced) {
@@ -272,7 +281,7 @@ func testUpdateDoesNotTakeOver(t *leaseTrial) {
 }
 
 func testUpdateDoesNotResurrect(t *leaseTrial) {
-	l := t.announce()
+	l := t.register()
 	t.delete()
 	in := t.instance
 	if err := l.Update(t.ctx(), &in); !errors.Is(err, registry.ErrUnavailable) {
@@ -284,74 +293,105 @@ func testUpdateDoesNotResurrect(t *leaseTrial) {
 }
 
 func testRenewed(t *leaseTrial) {
-	l := t.announce()
+	l := t.register()
 	end := t.keep(l)
-	t.endsNotWithin(end, l.ttl+2*time.Second)
+	etcdtest.AwaitExpiry(t, t.operator, l.ttl)
+	select {
+	case err := <-end:
+		t.Fatalf("the lease ended with %v", err)
+	default:
+	}
 	t.wantEntryOf(l)
 }
 
-// endsNotWithin takes its time, as tests of what must not happen do.
-func (t *leaseTrial) endsNotWithin(end <-chan error, d time.Duration) {
-	t.Helper()
-	select {
-	case err := <-end:
-		t.Fatalf("Keep returned %v", err)
-	case <-time.After(d):
-	}
-}
-
-func testCancelledKeepRenewsNothing(t *leaseTrial) {
-	l := t.announce()
+func testCancelledWaitRenewsNothing(t *leaseTrial) {
+	l := t.register()
 	ctx, cancel := context.WithCancel(context.Background())
 	end := make(chan error, 1)
-	go func() { end <- l.Keep(ctx) }()
+	go func() { end <- keep(ctx, l, l.TTL()/3) }()
 	cancel()
-	t.endsWith(end, context.Canceled, patience)
-	eventually(t, "the entry expires", func() bool { return t.entry() == nil })
-	t.wantEntryOf(t.announce())
+	t.endsWith(end, context.Canceled)
+	watchtest.Eventually(t, "the entry expires", func() bool { return t.entry() == nil })
+	t.wantEntryOf(t.registerAfter(l))
 }
 
 func testOutageLongerThanTheTTL(t *leaseTrial) {
-	r := registry.New(t.driver, registry.Options{})
-	t.Cleanup(func() { r.Close() })
-	g := register(t, r, t.instance)
-	w := follow(t, r, registry.Query{Service: t.instance.Service})
-	w.until("the instance", healthy(1))
+	r := watchtest.NewRegistry(t, t.driver, registry.Options{})
+	g := watchtest.Register(t, r, t.instance)
+	w := watchtest.Watch(t, r, registry.Query{Service: t.instance.Service})
+	w.Until("the instance", watchtest.Healthy(1))
 	t.way.cut()
-	eventually(t, "the entry expires", func() bool { return t.entry() == nil })
+	watchtest.Eventually(t, "the entry expires", func() bool { return t.entry() == nil })
 	if err := g.Err(); !errors.Is(err, registry.ErrUnavailable) {
 		t.Errorf("Err is %v", err)
 	}
-	w.until("the last good set beside an error", func(p pair) bool { return p.err != nil && len(p.set) == 1 })
+	w.Until("the last good set beside an error", func(p watchtest.Pair) bool { return p.Err != nil && len(p.Set) == 1 })
 	t.way.heal()
 	began := time.Now()
-	eventually(t, "it stands", func() bool { return g.Err() == nil })
-	w.until("the instance", healthy(1))
+	watchtest.Eventually(t, "it is registered", func() bool { return g.Err() == nil })
+	w.Until("the instance", watchtest.Healthy(1))
 	t.Logf("back after %v", time.Since(began))
-	for _, p := range w.all()[1:] {
-		if len(p.set) == 0 {
+	for _, p := range w.All()[1:] {
+		if len(p.Set) == 0 {
 			t.Errorf("the watcher saw %v", p)
 		}
 	}
 }
 
-func testReleaseAfterAFailedAnnouncement(t *leaseTrial) {
-	l := t.announce()
-	// Of an attempt that was carried out, and whose answer was lost.
-	lost, err := t.driver.grant(t.ctx(), t.key)
+func testReleaseAfterAFailedAttempt(t *leaseTrial) {
+	l := t.register()
+	failed := t.failedAttempt(l)
+	t.must(failed.Release(t.ctx()))
+	if e := t.entry(); e != nil || t.alive(l.id) || t.alive(failed.id) {
+		t.Errorf("etcd still has %+v, or a lease", e)
+	}
+}
+
+// failedAttempt returns the lease of an attempt to register the instance again, which was carried out and whose answer was lost.
+func (t *leaseTrial) failedAttempt(prev *lease) *lease {
+	t.Helper()
+	l := t.driver.successor(t.key, prev)
+	t.must(l.establish(t.ctx(), []byte(`{"id":"a"}`)))
+	l.own, l.known = prev.own, prev.known
+	l.content = &t.instance
+	return l.afterFailure(t.ctx(), errors.New("the answer is lost")).(*lease)
+}
+
+// The entry is still on the lease from before the failed attempt. Readers learn that the instance left on purpose all the same.
+func testDepartsAfterAFailedAttempt(t *leaseTrial) {
+	l := t.register()
+	t.giveUp(l)
+	next := t.driver.successor(t.key, l)
+	t.must(next.ensureGranted(t.ctx()))
+	next.content = &t.instance
+	failed := next.afterFailure(t.ctx(), errors.New("the write failed"))
+	s := t.driver.Watch(registry.Query{Service: t.instance.Service})
+	defer s.Close()
+	set, err := s.Next(t.ctx())
 	t.must(err)
-	err = lost.put(t.ctx(), []byte("{}"))
-	t.must(err)
-	t.driver.left.add(t.key, lost.leftover(false))
-	t.must(l.Release(t.ctx()))
-	if e := t.entry(); e != nil {
-		t.Errorf("etcd still has %+v", e)
+	t.must(failed.Release(t.ctx()))
+	var departed []string
+	for len(set.Instances) > 0 {
+		set, err = s.Next(t.ctx())
+		t.must(err)
+		departed = append(departed, set.Departed...)
+	}
+	if !slices.Equal(departed, []string{"a"}) {
+		t.Errorf("departed are %v", departed)
 	}
 }
 
 func testTooLarge(t *leaseTrial) {
 	in := t.instance
 	in.Metadata = map[string]string{"k": strings.Repeat("x", 2<<20)}
-	_, err := t.driver.Announce(t.ctx(), &in)
+	_, err := t.driver.Register(t.ctx(), &in, nil)
 	wantKind(t, err, registry.ErrInvalid)
+}
+
+// granted returns a lease of another registration, which has no entry yet.
+func (t *leaseTrial) granted() *lease {
+	t.Helper()
+	l := t.driver.newLease(t.key, newLeaseID(), t.driver.settings.TTL)
+	t.must(l.ensureGranted(t.ctx()))
+	return l
 }

@@ -10,9 +10,11 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/stats"
+
+	"github.com/rollcall-go/rollcall/etcd/internal/conn"
 )
 
-// network is the way to an etcd, for a test to cut.
+// network forwards connections to an etcd, and can be cut.
 type network struct {
 	target   string
 	listener net.Listener
@@ -69,7 +71,7 @@ func (n *network) count() {
 	n.number++
 }
 
-// accepted is the number of connections that the client has made, those that were reset included.
+// accepted returns the number of connections that the client has made, including reset ones.
 func (n *network) accepted() int {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -94,7 +96,7 @@ func (n *network) accept() {
 	}
 }
 
-// keep notes a connection, and reports false for one that was reset.
+// keep notes a connection. It reports false if it reset the connection.
 func (n *network) keep(c net.Conn) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -133,11 +135,11 @@ func (n *network) forward(client net.Conn) {
 	back.Wait()
 }
 
-// meter counts what a client sends: each message, which is a call or a part of a stream, and each stream and call.
+// meter counts what a client sends: each message, and the header of each call and stream.
 type meter struct {
 	sent     atomic.Int64
-	since    atomic.Int64 // in Unix nanoseconds; what began before does not count as isolated
-	isolated atomic.Int64 // calls that met a member which does not answer, or has no leader
+	since    atomic.Int64 // in Unix nanoseconds; calls that began before do not count as isolated
+	isolated atomic.Int64 // calls that failed because a member did not answer or had no leader
 }
 
 func (m *meter) option() grpc.DialOption { return grpc.WithStatsHandler(m) }
@@ -149,7 +151,7 @@ func (m *meter) HandleRPC(_ context.Context, s stats.RPCStats) {
 	case *stats.OutHeader, *stats.OutPayload:
 		m.sent.Add(1)
 	case *stats.End:
-		if isolated(s.Error) && s.BeginTime.UnixNano() >= m.since.Load() {
+		if conn.Isolated(s.Error) && s.BeginTime.UnixNano() >= m.since.Load() {
 			m.isolated.Add(1)
 		}
 	}

@@ -2,98 +2,119 @@ package etcd
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/url"
 	"strings"
 
 	"google.golang.org/grpc"
 
+	"github.com/rollcall-go/rollcall/etcd/internal/conn"
+	"github.com/rollcall-go/rollcall/internal/oneline"
+	"github.com/rollcall-go/rollcall/internal/tlsfiles"
 	"github.com/rollcall-go/rollcall/internal/urlparam"
 	"github.com/rollcall-go/rollcall/registry"
 )
 
-// New returns a client of the etcd that c names. It does not block and sends nothing: whether there is an etcd shows in
-// the first call that needs it. It reads the files that c names. The caller closes the result.
+// New returns a Registry on the etcd that c names. It does not block and sends nothing: a missing etcd shows in the first call that
+// needs one. It reads the files that c names. The caller closes the result.
 //
-// The error wraps [registry.ErrInvalid], and names each field that cannot be used with its value, but no secret.
+// The error is a *[registry.Error] that wraps [registry.ErrInvalid]. It names each field that cannot be used with its value, but no
+// secret.
 func New(c Config) (*registry.Registry, error) {
-	d, err := newDriver(c)
+	d, err := NewDriver(c)
 	if err != nil {
 		return nil, err
 	}
-	return registry.New(d, c.Options), nil
+	r, err := registry.New(d, c.Options)
+	if err != nil {
+		d.Close()
+		return nil, openError(err)
+	}
+	return r, nil
 }
+
+// NewDriver returns the driver that New uses, for programs that wrap it before they pass it to [registry.New] with c.Options. Apart from
+// that it does the same as New. The Registry closes the driver.
+func NewDriver(c Config) (registry.Driver, error) {
+	d, err := newDriver(c)
+	if err != nil {
+		return nil, openError(err)
+	}
+	return d, nil
+}
+
+func openError(err error) error { return &registry.Error{Op: "open", Err: err} }
 
 func newDriver(c Config, o ...grpc.DialOption) (*driver, error) {
 	s, err := resolve(c)
 	if err != nil {
 		return nil, err
 	}
-	conn, err := dial(s, o...)
+	connection, err := conn.New(s.connection(), o...)
 	if err != nil {
 		return nil, fmt.Errorf("%w: etcd: %s", registry.ErrInvalid, s.scrub(err.Error()))
 	}
-	return driverOn(conn, s), nil
+	return driverOn(connection, s), nil
 }
 
 // Open is [New] by URL, for [registry.Openers]:
 //
 //	etcd://[user:password@]host:2379,host2:2379/?parameter=value&…
 //
-// The parameters are in the table above; without a host it is the etcd that New uses. An IPv6 address among several hosts
-// has to be an endpoint parameter, as the syntax of URLs has it. It does not block, and ctx does not
-// matter. The caller closes the result. The error wraps [registry.ErrInvalid], and names each part of u and each
-// parameter that is unknown or cannot be used, but no secret.
+// The parameters are in the table above. Without a host, it is the etcd that New uses. An IPv6 address among several hosts must be an
+// endpoint parameter: the syntax of URLs does not allow it as a host. Open does not block and makes no use of ctx. The caller closes the
+// result.
+//
+// The error is a *[registry.Error] that wraps [registry.ErrInvalid]. It names each part of u and each parameter that is unknown or cannot
+// be used, but no secret.
 func Open(_ context.Context, u *url.URL) (*registry.Registry, error) {
 	c, err := parseURL(u)
 	if err != nil {
-		return nil, err
+		return nil, openError(err)
 	}
-	return New(c)
+	r, err := New(c)
+	return r, urlparam.Conceal(u, err)
+}
+
+// ParseURL returns the Config that [Open] makes of u, for programs that show or change it before they pass it to New. It does not check
+// whether the fields can be used: [Config.Validate] does that.
+//
+// The errors are the same as from Open. They show no secret.
+func ParseURL(u *url.URL) (Config, error) {
+	c, err := parseURL(u)
+	if err != nil {
+		return Config{}, urlparam.Conceal(u, openError(err))
+	}
+	return c, nil
 }
 
 func parseURL(u *url.URL) (Config, error) {
-	c := Config{Username: u.User.Username()}
-	c.Password, _ = u.User.Password()
+	if err := urlparam.Rest(u); err != nil {
+		return Config{}, err
+	}
+	user, password, userErr := urlparam.User(u)
+	c := Config{Username: user, Password: registry.NewSecret(password)}
 	if u.Host != "" {
 		c.Endpoints = strings.Split(u.Host, ",")
 	}
 	p := urlparam.Parse(u.RawQuery)
-	p.Strings("endpoint", &c.Endpoints) // a URL can have no IPv6 address among several hosts
+	p.Strings("endpoint", &c.Endpoints) // for what cannot be a host
 	p.String("format", &c.Format)
 	p.String("prefix", &c.Prefix)
 	p.Duration("dial-timeout", &c.DialTimeout)
 	p.Duration("timeout", &c.Timeout)
-	p.Duration("keepalive-time", &c.KeepAliveTime)
+	p.DurationOrOff("keepalive-time", &c.KeepAliveTime)
 	p.Duration("keepalive-timeout", &c.KeepAliveTimeout)
 	p.Duration("ttl", &c.TTL)
-	p.Bool("tls", &c.TLS.Enable)
-	p.String("ca-file", &c.TLS.CAFile)
-	p.String("cert-file", &c.TLS.CertFile)
-	p.String("key-file", &c.TLS.KeyFile)
-	p.String("server-name", &c.TLS.ServerName)
-	p.Bool("insecure", &c.TLS.InsecureSkipVerify)
+	p.TLS((*tlsfiles.Settings)(&c.TLS))
 	p.Options(&c.Options)
 
-	errs := []error{p.Err()}
-	refuse := func(part, why string) {
-		errs = append(errs, fmt.Errorf("%w: URL: %s %s", registry.ErrInvalid, part, why))
-	}
+	errs := []error{p.Err(), userErr, urlparam.Path(u, "has no meaning here; the prefix of the keys is a parameter")}
 	if u.Opaque != "" {
-		refuse("the host", "must stand after two slashes: etcd://host:port")
-	}
-	if u.Path != "" && u.Path != "/" {
-		refuse(fmt.Sprintf("path %q", u.Path), "has no meaning here; the prefix of the keys is a parameter")
-	}
-	if u.Fragment != "" {
-		refuse(fmt.Sprintf("fragment %q", u.Fragment), "has no meaning here")
-	}
-	if u.User != nil && c.Username == "" {
-		refuse("user", "is empty")
+		errs = append(errs, fmt.Errorf("%w: URL: the host must follow two slashes: etcd://host:port", registry.ErrInvalid))
 	}
 	if u.Query().Has("tls") && !c.TLS.Enable && c.TLS != (TLS{}) {
-		refuse(`parameter "tls"`, "is false, and other parameters ask for TLS")
+		errs = append(errs, fmt.Errorf("%w: URL parameter \"tls\" is false, and other parameters turn TLS on", registry.ErrInvalid))
 	}
-	return c, errors.Join(errs...)
+	return c, oneline.Join(errs...)
 }

@@ -2,27 +2,29 @@ package etcd
 
 import (
 	"crypto/tls"
-	"crypto/x509"
-	"errors"
-	"fmt"
 	"net"
 	"net/url"
-	"os"
+	"slices"
 	"strconv"
 	"strings"
 
-	"github.com/rollcall-go/rollcall/registry"
+	"github.com/rollcall-go/rollcall/internal/oneline"
+	"github.com/rollcall-go/rollcall/internal/scrub"
+	"github.com/rollcall-go/rollcall/internal/tlsfiles"
+	"github.com/rollcall-go/rollcall/internal/urlparam"
 )
 
-// settings are a Config that was checked, with the defaults filled in.
+// settings are a valid Config, with the defaults filled in.
 type settings struct {
 	Config
-	members []string    // host:port of each
-	tls     *tls.Config // nil: without TLS
+	members []string        // host:port of each
+	tls     *tls.Config     // of the files when they were read first; nil without TLS
+	files   *tlsfiles.Files // nil without TLS
 }
 
 // resolve checks c, fills in the rest, and reads the files that it names.
 func resolve(c Config) (*settings, error) {
+	c.Endpoints = slices.Clone(c.Endpoints) // which stay the caller's
 	errs := []error{c.check()}
 	s := &settings{Config: c.withDefaults()}
 	schemes := map[string]bool{}
@@ -34,29 +36,27 @@ func resolve(c Config) (*settings, error) {
 			schemes[scheme] = true
 		}
 	}
-	secure := c.TLS != TLS{}
+	secure := tlsfiles.Settings(c.TLS).On()
 	if schemes["http"] && (secure || schemes["https"]) {
-		errs = append(errs, invalid("Endpoints", "http", "contradicts TLS, which other endpoints or the TLS fields ask for"))
+		errs = append(errs, invalid("Endpoints (endpoint)", "http", "contradicts TLS, which other endpoints or the fields of TLS turn on"))
 	}
 	if secure || schemes["https"] {
-		var err error
-		s.tls, err = c.TLS.config()
-		errs = append(errs, err)
+		errs = append(errs, s.readFiles())
 	}
-	if err := errors.Join(errs...); err != nil {
+	if err := oneline.Join(errs...); err != nil {
 		return nil, err
 	}
 	return s, nil
 }
 
-// parseEndpoint returns the host:port of text, and its scheme where it is a URL.
+// parseEndpoint returns the host:port of text, and its scheme if it is a URL.
 func parseEndpoint(text string) (member, scheme string, err error) {
 	fail := func(why string) (string, string, error) {
-		shown := strconv.Quote(text)
-		if holdsUser(text) {
-			shown = "(not shown, since it may hold a password)"
+		shown := urlparam.Address(text)
+		if mayHaveUser(text) {
+			shown = "(not shown, since it may have a password)"
 		}
-		return "", "", invalid("Endpoints", shown, why)
+		return "", "", invalid("Endpoints (endpoint)", shown, why)
 	}
 	hostPort := text
 	if before, rest, ok := strings.Cut(text, "://"); ok {
@@ -67,11 +67,11 @@ func parseEndpoint(text string) (member, scheme string, err error) {
 	}
 	u, err := url.Parse("//" + hostPort)
 	switch {
-	case holdsUser(hostPort):
-		return fail("holds a user; user and password have fields of their own")
-	case err != nil || u.Hostname() == "" || u.Host != hostPort || strings.Contains(hostPort, ","),
+	case mayHaveUser(hostPort):
+		return fail("has a user; user and password have fields of their own")
+	case err != nil || u.Hostname() == "" || u.Host != hostPort || strings.Contains(hostPort, ",") || urlparam.MayHaveSecret(hostPort),
 		strings.Contains(u.Hostname(), ":") && !strings.HasPrefix(hostPort, "["):
-		return fail("is neither host:port nor https://host:port (an IPv6 host stands in brackets)")
+		return fail("is neither host:port nor https://host:port (an IPv6 host needs brackets)")
 	}
 	port := "2379"
 	if p := u.Port(); p != "" {
@@ -83,40 +83,5 @@ func parseEndpoint(text string) (member, scheme string, err error) {
 	return net.JoinHostPort(u.Hostname(), port), scheme, nil
 }
 
-// config reads the files. The ServerName that is missing is that of each member, which the connection knows.
-func (t TLS) config() (*tls.Config, error) {
-	conf := &tls.Config{
-		MinVersion:         tls.VersionTLS12,
-		ServerName:         t.ServerName,
-		InsecureSkipVerify: t.InsecureSkipVerify,
-	}
-	if t.CAFile != "" {
-		pem, err := os.ReadFile(t.CAFile)
-		if err != nil {
-			return nil, fmt.Errorf("%w: etcd: TLS.CAFile (ca-file): %w", registry.ErrInvalid, err)
-		}
-		conf.RootCAs = x509.NewCertPool()
-		if !conf.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, invalid("TLS.CAFile (ca-file)", strconv.Quote(t.CAFile), "holds no PEM certificate")
-		}
-	}
-	if t.CertFile != "" && t.KeyFile != "" {
-		load := func() (*tls.Certificate, error) {
-			cert, err := tls.LoadX509KeyPair(t.CertFile, t.KeyFile)
-			return &cert, err
-		}
-		if _, err := load(); err != nil {
-			return nil, fmt.Errorf("%w: etcd: TLS.CertFile and TLS.KeyFile (cert-file, key-file): %w", registry.ErrInvalid, err)
-		}
-		conf.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return load() }
-	}
-	return conf, nil
-}
-
-// scrub takes the secret out of a text that somebody else wrote. etcd is not known to repeat a password; a proxy might.
-func (s *settings) scrub(text string) string {
-	if s.Password == "" {
-		return text
-	}
-	return strings.ReplaceAll(text, s.Password, hidden)
-}
+// scrub hides the password in a text that a server wrote. etcd is not known to repeat a password; a proxy might.
+func (s *settings) scrub(text string) string { return scrub.Text(text, s.Password.Reveal()) }

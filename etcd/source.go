@@ -1,242 +1,179 @@
 package etcd
 
 import (
-	"cmp"
 	"context"
-	"slices"
-	"time"
+	"errors"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
 
+	"github.com/rollcall-go/rollcall/etcd/internal/conn"
+	"github.com/rollcall-go/rollcall/etcd/internal/format"
+	"github.com/rollcall-go/rollcall/etcd/internal/watch"
+	"github.com/rollcall-go/rollcall/internal/scrub"
 	"github.com/rollcall-go/rollcall/registry"
 )
 
-// source reads the instances of one service. It reads the whole set once, and then changes alone.
+// source reads the instances of one service: first the whole set, and then only changes.
 type source struct {
 	d       *driver
 	service string
 	prefix  string
 
-	set   []*registry.Instance // sorted by ID; what was returned is replaced and never changed
-	watch *watch               // nil where the next call starts afresh
-	found []registry.Unreadable
-	alike alike
+	set     []*registry.Instance // sorted by ID; a slice that Next has returned is replaced and never changed
+	watch   *watch.Watch         // nil if the next call reads the whole set
+	decoder format.Decoder
 
-	listed int64 // the revision of the last list
-	failed bool  // the last call did
+	reasons    map[string]error      // why entries cannot be read, by ID
+	unreadable []registry.Unreadable // the same as a list, which is replaced and never changed; nil if it is out of date
+
+	departures departures
+
+	size   int  // the cost of the set when it was read, and of everything written since
+	failed bool // the last call has failed
 }
 
-var _ registry.UnreadableReporter = (*source)(nil)
-
 // Next implements [registry.Source].
-func (s *source) Next(ctx context.Context) ([]*registry.Instance, error) {
-	next := s.changed
+func (s *source) Next(ctx context.Context) (registry.Set, error) {
+	next := s.readChanges
 	if s.watch == nil {
-		next = s.fresh
+		next = s.readAll
 	}
 	err := next(ctx)
-	if s.failed = err != nil; s.failed {
+	s.failed = err != nil
+	if s.failed {
 		if s.watch != nil {
 			if ctx.Err() != nil {
-				s.watch.close()
+				s.watch.Close()
 			} else {
-				s.watch.abandon()
+				s.watch.Abandon()
 			}
 			s.watch = nil
 		}
-		return nil, err
+		return registry.Set{}, err
 	}
-	return s.set, nil
+	return registry.Set{Instances: s.set, Unreadable: s.unreadable, Departed: s.departures.drain()}, nil
 }
 
 // Close implements [registry.Source].
 func (s *source) Close() error {
 	if s.watch != nil {
-		s.watch.close()
+		s.watch.Close()
 		s.watch = nil
 	}
 	return nil
 }
 
+// what names the watch in errors.
 func (s *source) what() string { return "watch service " + s.service }
 
-// fresh reads the whole set, and opens a watch of what comes after it.
-func (s *source) fresh(ctx context.Context) error {
-	if s.failed { // an attempt without a connection has nothing to gain
-		s.d.reconnected(ctx)
+// readAll reads the whole set, and opens a watch of the changes after it.
+func (s *source) readAll(ctx context.Context) error {
+	if s.failed { // without a connection it would fail again
+		s.d.conn.AwaitRestart(ctx)
 	} else {
-		s.d.urge(ctx)
+		s.d.conn.ReconnectNow(ctx)
 	}
-	all, revision, err := s.d.list(ctx, "read service "+s.service, s.prefix)
-	if err != nil {
-		return err
-	}
-	if revision < s.listed {
-		s.d.unreadable.restart(s.service, revision)
-	}
-	s.listed = revision
-	set := make([]*registry.Instance, 0, len(all))
-	bad := map[string]bool{}
-	for _, kv := range all {
-		// Keys of one service come in the order of the IDs.
+	set := []*registry.Instance{}
+	s.reasons, s.unreadable = nil, nil
+	revision, size, err := s.d.list(ctx, "read service "+s.service, s.prefix, func(kv *mvccpb.KeyValue) {
+		// The keys of a service are in the order of the IDs.
 		if in := s.read(kv); in != nil {
 			set = append(set, in)
-		} else {
-			bad[s.idOf(kv)] = true
 		}
-	}
-	s.d.unreadable.keep(s.service, bad, revision)
-	w, err := s.d.watchFrom(ctx, s.what(), s.prefix, prefixEnd(s.prefix), revision+1)
+	})
 	if err != nil {
 		return err
 	}
-	w.oversee()
-	s.set, s.watch = set, w
+	s.listUnreadable()
+	w, err := s.d.watches.Watch(ctx, s.what(), s.prefix, format.PrefixEnd(s.prefix), revision+1)
+	if err != nil {
+		return err
+	}
+	w.Supervise()
+	s.departures.listed(set)
+	s.set, s.watch, s.size = set, w, size
 	return nil
 }
 
+// idOf returns the ID of an entry.
 func (s *source) idOf(kv *mvccpb.KeyValue) string { return string(kv.Key[len(s.prefix):]) }
 
-// read decodes a value. It is nil where that is no instance, which is left out alone.
+// read decodes a value. It returns nil for a value that cannot be read, which is left out alone.
 func (s *source) read(kv *mvccpb.KeyValue) *registry.Instance {
 	id := s.idOf(kv)
-	in, err := s.alike.read(s.d.format, s.service, id, kv.Value)
+	in, err := (*registry.Instance)(nil), errSize
+	if n := len(kv.Value); n > 0 && n <= maxValue {
+		in, err = s.decoder.Decode(s.d.format, s.service, id, kv.Value)
+	}
 	if err != nil {
-		s.cannotRead(id, kv.ModRevision, err)
+		s.noteUnreadable(id, errors.New(scrub.Line(s.d.settings.scrub(err.Error()))))
 		return nil
 	}
+	s.noteReadable(id)
 	return in
 }
 
-// changed blocks until the set has changed.
-func (s *source) changed(ctx context.Context) error {
-	edit := edition{set: s.set}
+// maxBatch bounds the changes of one set: a store that changes all the time must not delay the set for ever.
+const maxBatch = 1 << 14
+
+// readChanges blocks until the set has changed.
+func (s *source) readChanges(ctx context.Context) error {
+	var edit setChanges
 	for {
-		changes, mute, err := s.receive(ctx)
+		changes, missed, err := s.watch.Receive(ctx)
 		if err != nil {
 			return err
 		}
-		if mute {
-			s.watch.abandon()
+		if missed {
+			s.watch.Abandon()
 			s.watch = nil
-			return s.fresh(ctx)
+			return s.readAll(ctx)
 		}
-		s.apply(&edit, changes)
-		for { // what has come already makes one set
-			changes, more, err := s.watch.poll(ctx)
+		if err := s.apply(ctx, &edit, changes); err != nil {
+			return err
+		}
+		for len(edit.edits) < maxBatch { // what has arrived already makes one set
+			changes, more, err := s.watch.Poll(ctx)
 			if err != nil {
 				return err
 			}
 			if !more {
 				break
 			}
-			s.apply(&edit, changes)
+			if err := s.apply(ctx, &edit, changes); err != nil {
+				return err
+			}
 		}
-		if edit.changed || len(s.found) > 0 { // what was found is told of at once, not beside a change that may be far off
-			s.set = edit.set
+		if s.size > 2*maxSet { // the set may be too large by now, which readAll finds out
+			s.watch.Close()
+			s.watch = nil
+			return s.readAll(ctx)
+		}
+		set, changed := edit.of(s.set)
+		if s.listUnreadable() || changed {
+			s.set = set
 			return nil
 		}
 	}
 }
 
-func (s *source) apply(edit *edition, changes []*mvccpb.Event) {
+// apply takes changes into account.
+func (s *source) apply(ctx context.Context, edit *setChanges, changes []*mvccpb.Event) error {
 	for _, e := range changes {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
 		var in *registry.Instance
 		if e.Type != mvccpb.Event_DELETE {
+			s.size += conn.Cost(e.Kv)
 			in = s.read(e.Kv)
 		}
-		if in != nil || e.Type == mvccpb.Event_DELETE {
-			s.d.unreadable.remove(s.service, s.idOf(e.Kv), e.Kv.ModRevision)
+		id := s.idOf(e.Kv)
+		if e.Type == mvccpb.Event_DELETE {
+			s.noteReadable(id)
 		}
-		edit.put(s.idOf(e.Kv), in)
+		s.departures.note(e, id, in, s.set)
+		edit.put(id, in)
 	}
-}
-
-// receive waits for something to happen. It reports mute where something may have been missed.
-func (s *source) receive(ctx context.Context) (changes []*mvccpb.Event, mute bool, err error) {
-	for {
-		if changes, ok, err := s.watch.poll(ctx); ok || err != nil {
-			return changes, false, err
-		}
-		if since, doubted := s.watch.doubted(); doubted {
-			if changes, mute, err := s.dispel(ctx, since); len(changes) > 0 || mute || err != nil {
-				return changes, mute, err
-			}
-			continue
-		}
-		select {
-		case <-s.watch.ready:
-		case <-ctx.Done():
-			return nil, false, ctx.Err()
-		}
-	}
-}
-
-// dispel looks into a silence that is in doubt. It reports mute where that does not tell whether something was missed.
-func (s *source) dispel(ctx context.Context, since time.Time) (changes []*mvccpb.Event, mute bool, err error) {
-	now, err := s.d.recentRevision(ctx, s.what(), s.watch.key, since)
-	if err == nil {
-		err = s.watch.stands(now)
-	}
-	if err != nil {
-		return nil, false, err
-	}
-	// etcd gives no sign of life over a stream of which one watch waits for a revision that is yet to come, as each does
-	// that began after the newest write to the whole store. None is needed where nothing was written.
-	pause, deadline := s.d.settings.Timeout/5, time.Now().Add(s.d.settings.Timeout)
-	for s.watch.newest.Load() < now {
-		left := time.Until(deadline)
-		if left <= 0 {
-			return nil, true, nil
-		}
-		s.watch.stream.probe(pause)
-		changes, _, err := s.wait(ctx, min(left, pause))
-		if len(changes) > 0 || err != nil {
-			return changes, false, err
-		}
-	}
-	return nil, false, nil
-}
-
-// wait waits no longer than limit. It reports false where nothing happened until then.
-func (s *source) wait(ctx context.Context, limit time.Duration) ([]*mvccpb.Event, bool, error) {
-	timer := time.NewTimer(limit)
-	defer timer.Stop()
-	for {
-		if changes, ok, err := s.watch.poll(ctx); ok || err != nil {
-			return changes, ok, err
-		}
-		select {
-		case <-s.watch.ready:
-		case <-timer.C:
-			return nil, false, nil
-		case <-ctx.Done():
-			return nil, false, ctx.Err()
-		}
-	}
-}
-
-// edition is a set that is about to replace another.
-type edition struct {
-	set     []*registry.Instance
-	changed bool // set is a copy of what it was
-}
-
-// put makes in the entry of id; nil is none.
-func (e *edition) put(id string, in *registry.Instance) {
-	i, found := slices.BinarySearchFunc(e.set, id, func(in *registry.Instance, id string) int { return cmp.Compare(in.ID, id) })
-	if !found && in == nil || found && in != nil && e.set[i].Equal(in) {
-		return
-	}
-	if !e.changed {
-		e.set, e.changed = append(make([]*registry.Instance, 0, len(e.set)+1), e.set...), true // one more is what mostly comes
-	}
-	switch {
-	case in == nil:
-		e.set = slices.Delete(e.set, i, i+1)
-	case found:
-		e.set[i] = in
-	default:
-		e.set = slices.Insert(e.set, i, in)
-	}
+	return nil
 }

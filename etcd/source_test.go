@@ -5,18 +5,26 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 
+	"github.com/rollcall-go/rollcall/etcd/internal/conn"
+	"github.com/rollcall-go/rollcall/etcd/internal/etcdtest"
+	"github.com/rollcall-go/rollcall/etcd/internal/format"
+	"github.com/rollcall-go/rollcall/etcd/internal/watch"
 	"github.com/rollcall-go/rollcall/internal/testbed"
+	"github.com/rollcall-go/rollcall/internal/watchtest"
 	"github.com/rollcall-go/rollcall/registry"
 )
 
-func TestSourceOnAnEtcd(t *testing.T) {
+func TestSource_OnAServer(t *testing.T) {
+	t.Parallel()
 	server := testbed.StartEtcd(t)
-	operator := operatorOf(t, server)
+	operator := etcdtest.Operator(t, server)
 	for name, test := range map[string]func(*sourceTrial){
 		"one change":                    testOneChange,
 		"a long list":                   testALongList,
@@ -27,19 +35,18 @@ func TestSourceOnAnEtcd(t *testing.T) {
 		"large events":                  testLargeEvents,
 		"a list larger than the window": testListLargerThanTheWindow,
 		"compaction":                    testCompaction,
-		"the store began again":         testStoreBeganAgain,
-		"silence":                       testSilence,
+		"an idle watch":                 testIdleWatch,
 		"the caller's context":          testTheCallersContext,
-		"an error and afresh":           testAfreshAfterAnError,
+		"read again after an error":     testReadAgainAfterAnError,
 		"services":                      testServices,
-		"watch from a forgotten change": testForgottenChange,
+		"watch from a compacted change": testCompactedChange,
 	} {
 		t.Run(name, func(t *testing.T) {
 			way := newNetwork(t, server.Addr())
 			prefix := fmt.Sprintf("/p-%d/", time.Now().UnixNano())
 			d := driverFor(t, Config{Endpoints: []string{way.addr()}, Prefix: prefix})
 			t.Cleanup(func() { d.Close() })
-			source := d.Follow(registry.Query{Service: "user"})
+			source := d.Watch(registry.Query{Service: "user"})
 			t.Cleanup(func() { source.Close() })
 			test(&sourceTrial{T: t, way: way, driver: d, operator: operator, source: source})
 		})
@@ -52,15 +59,29 @@ type sourceTrial struct {
 	driver   *driver
 	operator *clientv3.Client
 	source   registry.Source
+
+	unreadable []string // IDs in the newest set
 }
 
 func (t *sourceTrial) next() []*registry.Instance {
 	t.Helper()
-	set, err := t.source.Next(within(t, patience))
+	set, err := t.source.Next(watchtest.Context(t))
 	if err != nil {
 		t.Fatal(err)
 	}
-	return set
+	t.unreadable = nil
+	for _, u := range set.Unreadable {
+		t.unreadable = append(t.unreadable, strings.TrimPrefix(u.Entry, t.driver.prefixOf("user")))
+	}
+	return set.Instances
+}
+
+// wantUnreadable checks the IDs of the entries that the newest set left out.
+func (t *sourceTrial) wantUnreadable(ids ...string) {
+	t.Helper()
+	if !slices.Equal(t.unreadable, ids) {
+		t.Errorf("unreadable are %q, want %q", t.unreadable, ids)
+	}
 }
 
 // put writes instances of a service as the documentation says that they look, in a few transactions.
@@ -72,7 +93,7 @@ func (t *sourceTrial) put(service string, ids ...string) {
 			ops = append(ops, clientv3.OpPut(t.driver.keyOf(service, id),
 				fmt.Sprintf(`{"id":%q,"service":%q,"address":"10.0.0.1:80","weight":1}`, id, service)))
 		}
-		if _, err := t.operator.Txn(within(t, patience)).Then(ops...).Commit(); err != nil {
+		if _, err := t.operator.Txn(watchtest.Context(t)).Then(ops...).Commit(); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -80,14 +101,14 @@ func (t *sourceTrial) put(service string, ids ...string) {
 
 func (t *sourceTrial) putValue(service, id, value string) {
 	t.Helper()
-	if _, err := t.operator.Put(within(t, patience), t.driver.keyOf(service, id), value); err != nil {
+	if _, err := t.operator.Put(watchtest.Context(t), t.driver.keyOf(service, id), value); err != nil {
 		t.Fatal(err)
 	}
 }
 
 func (t *sourceTrial) delete(service, id string) {
 	t.Helper()
-	if _, err := t.operator.Delete(within(t, patience), t.driver.keyOf(service, id)); err != nil {
+	if _, err := t.operator.Delete(watchtest.Context(t), t.driver.keyOf(service, id)); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -111,7 +132,7 @@ func (t *sourceTrial) wantNext(want ...string) []*registry.Instance {
 
 func (t *sourceTrial) wantError(kind error) error {
 	t.Helper()
-	set, err := t.source.Next(within(t, patience))
+	set, err := next(watchtest.Context(t), t.source)
 	if !errors.Is(err, kind) || set != nil {
 		t.Fatalf("got %v, %v, want %v", ids(set), err, kind)
 	}
@@ -127,7 +148,7 @@ func testOneChange(t *sourceTrial) {
 	t.put("user", "a")
 	second := t.wantNext("a", "b")
 	if second[1] != first[0] {
-		t.Error("what did not change has another pointer")
+		t.Error("an unchanged instance has another pointer")
 	}
 	if len(first) != 1 || first[0].ID != "b" {
 		t.Error("a set that was returned has changed")
@@ -169,9 +190,10 @@ func testJunk(t *sourceTrial) {
 	}
 	t.put("user", "good")
 	t.wantNext("good")
-	if n := t.driver.CountUnreadable(); n != 9 {
-		t.Errorf("%d values are said to be unreadable", n)
-	}
+	t.wantUnreadable("", "deep/er", "empty", "no-address", "no-json", "number", "other-id", "other-service", "wrong-type")
+	t.delete("user", "")
+	t.wantNext("good") // the list of what cannot be read has changed
+	t.wantUnreadable("deep/er", "empty", "no-address", "no-json", "number", "other-id", "other-service", "wrong-type")
 	t.putValue("user", "later", "junk")
 	t.put("user", "better")
 	for !slices.Equal(ids(t.next()), []string{"better", "good"}) {
@@ -193,9 +215,7 @@ func testNeighbours(t *sourceTrial) {
 	t.put("user0", "y")
 	t.put("user", "b")
 	t.wantNext("a", "b")
-	if n := t.driver.CountUnreadable(); n != 0 {
-		t.Errorf("%d values of others were read", n)
-	}
+	t.wantUnreadable()
 }
 
 func testWhatChangesNothing(t *sourceTrial) {
@@ -207,7 +227,7 @@ func testWhatChangesNothing(t *sourceTrial) {
 	}
 	t.put("user", "b")
 	if after := t.wantNext("a", "b"); after[0] != before[0] {
-		t.Error("what was written again with the same content has another pointer")
+		t.Error("an instance that was written again with the same content has another pointer")
 	}
 }
 
@@ -226,7 +246,7 @@ func testLargeEvents(t *sourceTrial) {
 			fmt.Sprintf(`{"service":"user","address":"10.0.0.1:80","version":"%0250000d"}`, i)))
 	}
 	for range 2 {
-		if _, err := t.operator.Txn(within(t, patience)).Then(ops...).Commit(); err != nil {
+		if _, err := t.operator.Txn(watchtest.Context(t)).Then(ops...).Commit(); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -236,7 +256,7 @@ func testLargeEvents(t *sourceTrial) {
 func testListLargerThanTheWindow(t *sourceTrial) {
 	const each = 1 << 20
 	var want []string
-	for i := range 2*window/each + 1 {
+	for i := range 2*conn.Window/each + 1 {
 		want = append(want, fmt.Sprint("i", i+100))
 		t.putValue("user", want[i], fmt.Sprintf(`{"service":"user","address":"10.0.0.1:80","version":"%0*d"}`, each, i))
 	}
@@ -248,9 +268,9 @@ func testListLargerThanTheWindow(t *sourceTrial) {
 func testCompaction(t *sourceTrial) {
 	t.wantNext()
 	t.put("user", "a")
-	got, err := t.operator.Get(within(t, patience), "x")
+	got, err := t.operator.Get(watchtest.Context(t), "x")
 	if err == nil {
-		_, err = t.operator.Compact(within(t, patience), got.Header.Revision)
+		_, err = t.operator.Compact(watchtest.Context(t), got.Header.Revision)
 	}
 	if err != nil {
 		t.Fatal(err)
@@ -260,13 +280,13 @@ func testCompaction(t *sourceTrial) {
 	t.wantNext("a", "b")
 }
 
-func testForgottenChange(t *sourceTrial) {
+func testCompactedChange(t *sourceTrial) {
 	for range 3 {
 		t.put("user", "a")
 	}
-	got, err := t.operator.Get(within(t, patience), "x")
+	got, err := t.operator.Get(watchtest.Context(t), "x")
 	if err == nil {
-		_, err = t.operator.Compact(within(t, patience), got.Header.Revision)
+		_, err = t.operator.Compact(watchtest.Context(t), got.Header.Revision)
 	}
 	if err != nil {
 		t.Fatal(err)
@@ -274,7 +294,7 @@ func testForgottenChange(t *sourceTrial) {
 	t.wantNext("a")
 	s := t.source.(*source)
 	s.Close()
-	w, err := t.driver.watchFrom(within(t, patience), "watch", s.prefix, prefixEnd(s.prefix), got.Header.Revision-2)
+	w, err := t.driver.watches.Watch(watchtest.Context(t), "watch", s.prefix, format.PrefixEnd(s.prefix), got.Header.Revision-2)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -283,29 +303,28 @@ func testForgottenChange(t *sourceTrial) {
 	t.wantNext("a")
 }
 
-func testStoreBeganAgain(t *sourceTrial) {
-	t.put("user", "a")
-	t.wantNext("a")
-	w := t.source.(*source).watch
-	w.newest.Add(1000) // as it was before the store was restored
-	w.stream.look(t.Context(), t.driver)
-	t.wantError(registry.ErrUnavailable)
-	t.wantNext("a")
+// checkOften checks the liveness of w until ctx ends. It returns a function that waits for that.
+func checkOften(ctx context.Context, w *watch.Watch) (wait func()) {
+	var work sync.WaitGroup
+	work.Go(func() {
+		for ctx.Err() == nil {
+			w.CheckLiveness(ctx)
+			time.Sleep(10 * time.Millisecond)
+		}
+	})
+	return work.Wait
 }
 
-// A watch that is silent because nothing happens passes for nothing else.
-func testSilence(t *sourceTrial) {
+// A watch that is only idle does not count as a watch that missed changes.
+func testIdleWatch(t *sourceTrial) {
 	t.put("user", "a")
 	t.wantNext("a")
 	before := t.source.(*source).watch
 	ctx, cancel := context.WithTimeout(context.Background(), 500*time.Millisecond)
 	defer cancel()
-	defer lookOften(ctx, t.driver, before.stream)()
+	defer checkOften(ctx, before)()
 	if _, err := t.source.Next(ctx); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("got %v", err)
-	}
-	if before.stream.carrier.Context().Err() == nil {
-		t.Error("the watch that was given up still runs")
 	}
 	t.wantNext("a")
 	t.put("user", "b")
@@ -328,7 +347,7 @@ func testTheCallersContext(t *sourceTrial) {
 	t.wantNext("a")
 }
 
-func testAfreshAfterAnError(t *sourceTrial) {
+func testReadAgainAfterAnError(t *sourceTrial) {
 	t.put("user", "a", "b")
 	t.wantNext("a", "b")
 	t.way.cut()
@@ -338,9 +357,9 @@ func testAfreshAfterAnError(t *sourceTrial) {
 	t.put("user", "c")
 	t.way.heal()
 	var set []*registry.Instance
-	eventually(t, "it is read again", func() (ok bool) {
+	watchtest.Eventually(t, "it is read again", func() (ok bool) {
 		var err error
-		set, err = t.source.Next(within(t, patience))
+		set, err = next(watchtest.Context(t), t.source)
 		return err == nil
 	})
 	if !slices.Equal(ids(set), []string{"b", "c"}) {
@@ -350,7 +369,7 @@ func testAfreshAfterAnError(t *sourceTrial) {
 
 func testServices(t *sourceTrial) {
 	list := func() []string {
-		names, err := t.driver.Services(within(t, patience))
+		names, err := t.driver.Services(watchtest.Context(t))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -367,8 +386,8 @@ func testServices(t *sourceTrial) {
 	t.put("a", "1", "2")
 	t.put("user-admin", many...)
 	t.put("z", "1")
-	t.put("bad name", "1") // nobody can ask for it
-	if _, err := t.operator.Put(within(t, patience), t.driver.settings.Prefix+"stray", "x"); err != nil {
+	t.put("bad name", "1") // no query can have this name
+	if _, err := t.operator.Put(watchtest.Context(t), t.driver.settings.Prefix+"stray", "x"); err != nil {
 		t.Fatal(err)
 	}
 	if names := list(); !slices.Equal(names, []string{"a", "user-admin", "user", "z"}) {

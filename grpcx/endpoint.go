@@ -6,38 +6,41 @@ import (
 	"google.golang.org/grpc/attributes"
 	"google.golang.org/grpc/experimental/balancer/weight"
 	"google.golang.org/grpc/resolver"
+	"google.golang.org/grpc/resolver/ringhash"
 
+	"github.com/rollcall-go/rollcall/internal/schedule"
 	"github.com/rollcall-go/rollcall/registry"
 )
 
-// endpoints are those of one channel, made anew for each of its states at little more than the cost of what changed: an
-// instance that did not change is not even looked at.
+// endpoints makes the endpoints of one channel for each of its states. An instance that has not changed keeps its endpoint, so that a state
+// costs little more than what has changed.
 type endpoints struct {
 	target *target
-	all    []resolver.Endpoint  // never changed in place: the channel has them
-	of     []*registry.Instance // behind each of all
-	// taken has the addresses of all. Where several instances have one, of is not the whole set that it was made from.
-	taken  map[string]bool
-	shared bool
+	all    []resolver.Endpoint  // never changed in place, since the channel uses it
+	of     []*registry.Instance // the instance behind each element of all
+	// claimed has the addresses of all. shared says that several instances of the last set have one address; of has only the first of them.
+	claimed map[string]bool
+	shared  bool
 }
 
-// update returns one endpoint for each address of the instances in set, which are sorted by ID. Two IDs of one address are
-// one server: the first is taken.
+// update returns one endpoint for each address of the instances in set, which are sorted by ID. Two IDs with one address are one server,
+// whose endpoint has the first instance.
 func (e *endpoints) update(set []*registry.Instance) []resolver.Endpoint {
-	if e.shared || !e.follow(set) {
-		e.remake(set)
+	if e.shared || !e.updateChanged(set) {
+		e.rebuild(set)
 	}
 	return e.all
 }
 
-// follow makes what changed. It reports false, and has changed nothing but taken, where an address is that of two.
-func (e *endpoints) follow(set []*registry.Instance) bool {
+// updateChanged makes the endpoints of instances that have changed. If several instances have one address, it returns false and has changed
+// nothing but claimed.
+func (e *endpoints) updateChanged(set []*registry.Instance) bool {
 	all := make([]resolver.Endpoint, 0, len(set))
-	var come []*registry.Instance
+	var added []*registry.Instance
 	i := 0
 	for _, in := range set {
 		for i < len(e.of) && in != e.of[i] && e.of[i].ID <= in.ID {
-			delete(e.taken, e.target.addressOf(e.of[i]))
+			delete(e.claimed, e.target.AddressOf(e.of[i]))
 			i++
 		}
 		if i < len(e.of) && in == e.of[i] {
@@ -45,14 +48,14 @@ func (e *endpoints) follow(set []*registry.Instance) bool {
 			i++
 			continue
 		}
-		come = append(come, in)
+		added = append(added, in)
 		all = append(all, e.make(in))
 	}
 	for ; i < len(e.of); i++ {
-		delete(e.taken, e.target.addressOf(e.of[i]))
+		delete(e.claimed, e.target.AddressOf(e.of[i]))
 	}
-	for _, in := range come {
-		if !e.take(in) {
+	for _, in := range added {
+		if !e.claim(in) {
 			return false
 		}
 	}
@@ -60,16 +63,16 @@ func (e *endpoints) follow(set []*registry.Instance) bool {
 	return true
 }
 
-// remake is follow for any set, and looks at all of it.
-func (e *endpoints) remake(set []*registry.Instance) {
+// rebuild makes the endpoints of any set, and looks at all of it.
+func (e *endpoints) rebuild(set []*registry.Instance) {
 	made := make(map[*registry.Instance]resolver.Endpoint, len(e.all))
 	for i, in := range e.of {
 		made[in] = e.all[i]
 	}
-	e.taken, e.shared = make(map[string]bool, len(set)), false
+	e.claimed, e.shared = make(map[string]bool, len(set)), false
 	e.all, e.of = make([]resolver.Endpoint, 0, len(set)), make([]*registry.Instance, 0, len(set))
 	for _, in := range set {
-		if !e.take(in) {
+		if !e.claim(in) {
 			e.shared = true
 			continue
 		}
@@ -81,31 +84,33 @@ func (e *endpoints) remake(set []*registry.Instance) {
 	}
 }
 
-// take takes the address of in, and reports whether nobody had.
-func (e *endpoints) take(in *registry.Instance) bool {
-	address := e.target.addressOf(in)
-	if e.taken[address] {
+// claim records the address of in, and reports whether in is the first instance with it.
+func (e *endpoints) claim(in *registry.Instance) bool {
+	address := e.target.AddressOf(in)
+	if e.claimed[address] {
 		return false
 	}
-	if e.taken == nil {
-		e.taken = map[string]bool{}
+	if e.claimed == nil {
+		e.claimed = map[string]bool{}
 	}
-	e.taken[address] = true
+	e.claimed[address] = true
 	return true
 }
 
 func (e *endpoints) make(in *registry.Instance) resolver.Endpoint {
 	made := resolver.Endpoint{
-		Addresses: []resolver.Address{{Addr: e.target.addressOf(in)}},
-		// On the endpoint and not on its address: a channel reconnects when an attribute of an address changes.
+		Addresses: []resolver.Address{{Addr: e.target.AddressOf(in), ServerName: e.target.ServerName(in)}},
+		// An attribute of the endpoint and not of its address: a channel reconnects when an attribute of an address changes.
 		Attributes: attributes.New(instanceKey{}, instanceValue{in}),
 	}
-	// For gRPC's own policies: ring_hash goes by it, and so does pick_first where it shuffles.
-	return weight.Set(made, weight.EndpointInfo{Weight: uint32(max(in.Weight, 0))})
+	// For gRPC's own policies. ring_hash uses both attributes, so that an instance keeps its sessions with a new address; it adds weights
+	// up as uint32. pick_first uses the weight if it shuffles.
+	made = weight.Set(made, weight.EndpointInfo{Weight: uint32(schedule.Clamp(in.Weight))})
+	return ringhash.SetHashKey(made, in.ID)
 }
 
-// InstanceFromEndpoint returns the instance behind an endpoint that a resolver of this package has made, for a balancing
-// policy that looks at its weight, zone, version or metadata, and nil for any other. It is shared: do not change it.
+// InstanceFromEndpoint returns the instance behind an endpoint, for balancing policies that use its weight, zone, version or metadata. The
+// instance is shared: do not change it. InstanceFromEndpoint returns nil for endpoints of resolvers of other packages.
 func InstanceFromEndpoint(e resolver.Endpoint) *registry.Instance {
 	v, _ := e.Attributes.Value(instanceKey{}).(instanceValue)
 	return v.in
@@ -113,19 +118,19 @@ func InstanceFromEndpoint(e resolver.Endpoint) *registry.Instance {
 
 type instanceKey struct{}
 
-// String is how gRPC's log and channelz call the attribute.
+// String returns the name of the attribute in gRPC's log and in channelz.
 func (instanceKey) String() string { return "rollcall" }
 
-// instanceValue is the attribute. gRPC compares it with Equal, and writes it to its log with String.
+// instanceValue is the attribute. gRPC compares values with Equal, and logs them with String.
 type instanceValue struct{ in *registry.Instance }
 
-// Equal reports whether both say the same.
+// Equal reports whether both instances are equal.
 func (v instanceValue) Equal(other any) bool {
 	o, ok := other.(instanceValue)
 	return ok && v.in.Equal(o.in)
 }
 
-// String leaves the metadata out, which may be private.
+// String omits the metadata, which may be private.
 func (v instanceValue) String() string {
 	return fmt.Sprintf("%s version=%q zone=%q weight=%d status=%v", v.in.ID, v.in.Version, v.in.Zone, v.in.Weight, v.in.Status)
 }

@@ -12,16 +12,15 @@ import (
 	"github.com/rollcall-go/rollcall/registry"
 )
 
-// Whatever came before, there is one endpoint for each address, of the first instance that has it; and that of an instance
-// which did not change is the one that it was.
-func TestEndpointsOfWhatChanged(t *testing.T) {
+// There is one endpoint for each address, with the first instance that has it. An instance that has not changed keeps its endpoint.
+func TestEndpoints_RemakesChangedInstancesOnly(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(1, 2))
 	e := endpoints{target: &target{}}
 	var set []*registry.Instance
 	before := map[*registry.Instance]resolver.Endpoint{}
 	for round := range 3000 {
 		set = slices.Clone(set)
-		ports := 8 + 100*(round/100%2) // few ports make several of one address
+		ports := 8 + 100*(round/100%2) // with few ports, several instances have one address
 		for range rnd.IntN(4) {
 			in := &registry.Instance{ID: fmt.Sprint(rnd.IntN(20)), Address: fmt.Sprint("h:", 1+rnd.IntN(ports))}
 			i := slices.IndexFunc(set, func(o *registry.Instance) bool { return o.ID == in.ID })
@@ -46,7 +45,7 @@ func TestEndpointsOfWhatChanged(t *testing.T) {
 			}
 			seen[in.Address] = true
 			if i == len(all) || InstanceFromEndpoint(all[i]) != in || all[i].Addresses[0].Addr != in.Address {
-				t.Fatalf("round %d: the %d-th endpoint is not that of %s at %s", round, i, in.ID, in.Address)
+				t.Fatalf("round %d: endpoint %d does not belong to %s at %s", round, i, in.ID, in.Address)
 			}
 			if old, ok := before[in]; ok && old.Attributes != all[i].Attributes {
 				t.Fatalf("round %d: %s did not change, and has another endpoint", round, in.ID)

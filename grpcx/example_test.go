@@ -15,9 +15,9 @@ import (
 	"github.com/rollcall-go/rollcall/registry"
 )
 
-// A server that announces itself, and a client that finds it by name.
+// A server that registers itself, and a client that finds it by name.
 func Example() {
-	reg := memory.New() // or what registry.Openers has opened
+	reg := memory.New() // or the Registry of another backend
 	defer reg.Close()
 
 	lis, err := net.Listen("tcp", "127.0.0.1:0")

@@ -7,17 +7,19 @@ import (
 	"google.golang.org/grpc/experimental/stats"
 )
 
-// What a resolver counts, through the recorder of the channel: stats/opentelemetry takes it up like gRPC's own metrics, by
-// the names below. Each has the label grpc.target.
+// The metrics of a resolver are recorded through the recorder of the channel, which stats/opentelemetry exports like gRPC's own metrics.
+// Each has the label grpc.target.
 var (
-	metricUpdates = stats.RegisterInt64Count(describe("updates", "{update}", "States that the resolver gave to the channel."))
-	metricErrors  = stats.RegisterInt64Count(describe("errors", "{error}", "Errors that the registry reported, each time that it became another."))
-	metricHolds   = stats.RegisterInt64Count(describe("holds", "{hold}", "Times that an emptied set was not believed at once."))
-	metricPanics  = stats.RegisterInt64Count(describe("panics", "{panic}", "Times that the instances which do not pass were used as well."))
+	metricUpdates        = stats.RegisterInt64Count(describe("updates", "{update}", "States that the resolver gave to the channel."))
+	metricErrors         = stats.RegisterInt64Count(describe("errors", "{error}", "Errors that the registry reported."))
+	metricGracePeriods   = stats.RegisterInt64Count(describe("grace_periods", "{period}", "Grace periods after all instances have left the registry."))
+	metricPanics         = stats.RegisterInt64Count(describe("panics", "{panic}", "Times that the panic threshold took effect, so that instances that do not pass were used too."))
+	metricInvalidConfigs = stats.RegisterInt64Count(describe("invalid_configs", "{value}", "Values of the service config in the registry that could not be used."))
 
 	metricEndpoints = stats.RegisterInt64Gauge(describe("endpoints", "{endpoint}", "Endpoints in the newest state."))
 	metricSubset    = stats.RegisterInt64Gauge(describe("subset_size", "{endpoint}", "Endpoints in the newest state of a channel that uses a subset."))
-	metricAge       = stats.RegisterInt64AsyncGauge(describe("set_age", "s", "How long the set has possibly been out of date; 0 while the registry answers."))
+	metricAge       = stats.RegisterInt64AsyncGauge(describe("set_age", "s", "How long the set may have been out of date; 0 while the registry answers."))
+	metricPanic     = stats.RegisterInt64AsyncGauge(describe("panic_active", "{channel}", "1 while the panic threshold is in effect, so that instances that do not pass are used too; otherwise 0."))
 )
 
 func describe(name, unit, text string) stats.MetricDescriptor {
@@ -28,20 +30,21 @@ func describe(name, unit, text string) stats.MetricDescriptor {
 
 // meter records for one channel.
 type meter struct {
-	recorder stats.MetricsRecorder
-	target   string
-	since    atomic.Int64 // when the registry last answered, as time.Time.UnixNano; 0 while it does
-	end      func()
+	recorder  stats.MetricsRecorder
+	target    string
+	since     atomic.Int64 // when the registry stopped answering, as time.Time.UnixNano; 0 while it answers
+	panicking atomic.Bool  // the panic threshold is in effect
+	end       func()
 }
 
-// newMeter returns a meter, which is to be closed. A recorder that is nil records nothing.
+// newMeter returns a meter, which the caller must close. r may be nil.
 func newMeter(r stats.MetricsRecorder, target string) *meter {
 	if r == nil {
 		r = stats.UnimplementedMetricsRecorder{}
 	}
 	m := &meter{recorder: r, target: target, end: func() {}}
-	m.setStale(true) // nothing is known yet
-	if end := r.RegisterAsyncReporter(stats.AsyncMetricReporterFunc(m.report), metricAge); end != nil {
+	m.setStale(true) // no set is known yet
+	if end := r.RegisterAsyncReporter(stats.AsyncMetricReporterFunc(m.report), metricAge, metricPanic); end != nil {
 		m.end = end
 	}
 	return m
@@ -55,10 +58,15 @@ func (m *meter) report(r stats.AsyncMetricsRecorder) error {
 		age = time.Since(time.Unix(0, since))
 	}
 	metricAge.Record(r, int64(age/time.Second), m.target)
+	active := int64(0)
+	if m.panicking.Load() {
+		active = 1
+	}
+	metricPanic.Record(r, active, m.target)
 	return nil
 }
 
-// setStale notes whether the set may be out of date from now on.
+// setStale records whether the set may be out of date from now on.
 func (m *meter) setStale(stale bool) {
 	if !stale {
 		m.since.Store(0)

@@ -20,10 +20,11 @@ import (
 	"github.com/rollcall-go/rollcall/grpcx/p2c"
 	"github.com/rollcall-go/rollcall/grpcx/weighted"
 	"github.com/rollcall-go/rollcall/grpcx/zone"
+	"github.com/rollcall-go/rollcall/internal/watchtest"
 	"github.com/rollcall-go/rollcall/registry"
 )
 
-// ours holds the config of each policy of ours.
+// ours has the config of each policy of this module.
 var ours = map[string]string{
 	"rollcall_round_robin": `{"rollcall_round_robin":{}}`,
 	weighted.Name:          `{"rollcall_weighted":{}}`,
@@ -31,7 +32,7 @@ var ours = map[string]string{
 	p2c.Name:               `{"rollcall_p2c":{}}`,
 }
 
-func TestPoliciesHonourHealthChecks(t *testing.T) {
+func TestPolicies_HonourHealthChecks(t *testing.T) {
 	configs := map[string]string{
 		"round_robin":                `{"round_robin":{}}`,
 		"least_request_experimental": `{"least_request_experimental":{}}`,
@@ -49,7 +50,7 @@ func TestPoliciesHonourHealthChecks(t *testing.T) {
 				healthpb.RegisterHealthServer(b.gs, h)
 				b.serve(t)
 				servers, healths = append(servers, b), append(healths, h)
-				announce(t, store, b.address())
+				registerAddress(t, store, b.address())
 			}
 			healths[0].SetServingStatus(service, healthpb.HealthCheckResponse_NOT_SERVING)
 			healths[1].SetServingStatus(service, healthpb.HealthCheckResponse_SERVING)
@@ -58,21 +59,21 @@ func TestPoliciesHonourHealthChecks(t *testing.T) {
 				`{"healthCheckConfig":{"serviceName":"`+service+`"},"loadBalancingConfig":[`+config+`]}`))
 			answers(t, conn, servers[1].address(), servers[2].address())
 			for range 60 {
-				if _, err := call(patiently(t), conn); err != nil {
+				if _, err := call(watchtest.Context(t), conn); err != nil {
 					t.Fatal(err)
 				}
 			}
-			until(t, "a connection to the first", func() bool { return servers[0].lis.accepted.Load() == 1 })
+			watchtest.Eventually(t, "a connection to the first", func() bool { return servers[0].lis.accepted.Load() == 1 })
 			if n := servers[0].calls.Load(); n != 0 {
-				t.Errorf("one that never was SERVING got %d calls", n)
+				t.Errorf("the server that never was SERVING got %d calls", n)
 			}
 			healths[0].SetServingStatus(service, healthpb.HealthCheckResponse_SERVING)
 			answers(t, conn, servers[0].address())
 			for _, h := range healths {
 				h.SetServingStatus(service, healthpb.HealthCheckResponse_NOT_SERVING)
 			}
-			until(t, "calls to fail with what the check says", func() bool {
-				_, err := call(patiently(t), conn)
+			watchtest.Eventually(t, "calls to fail with what the check says", func() bool {
+				_, err := call(watchtest.Context(t), conn)
 				return status.Code(err) == codes.Unavailable && strings.Contains(err.Error(), "health check")
 			})
 			connectedOnce(t, servers)
@@ -80,28 +81,28 @@ func TestPoliciesHonourHealthChecks(t *testing.T) {
 	}
 }
 
-func TestPoliciesSayWhoHasGone(t *testing.T) {
+func TestPolicies_ReportThatNoInstanceIsRegistered(t *testing.T) {
 	for name, config := range ours {
 		t.Run(name, func(t *testing.T) {
 			store := newStore(t)
 			servers, entries := backends(t, store, 1, 1)
-			conn := dial(t, target+"?empty-hold=0", store, policy(config))
+			conn := dial(t, target+"?empty-grace=0", store, policy(config))
 			ready(t, conn, servers)
 			for _, g := range entries {
-				if err := g.Deregister(patiently(t)); err != nil {
+				if err := g.Deregister(watchtest.Context(t)); err != nil {
 					t.Fatal(err)
 				}
 			}
-			until(t, "calls to say so", func() bool {
-				_, err := call(patiently(t), conn)
+			watchtest.Eventually(t, "calls to say so", func() bool {
+				_, err := call(watchtest.Context(t), conn)
 				return status.Code(err) == codes.Unavailable && strings.Contains(err.Error(), `service "backend" in memory`)
 			})
 			answered := make(chan error, 1)
 			go func() {
-				_, err := call(patiently(t), conn, grpc.WaitForReady(true))
+				_, err := call(watchtest.Context(t), conn, grpc.WaitForReady(true))
 				answered <- err
 			}()
-			announce(t, store, servers[0].address())
+			registerAddress(t, store, servers[0].address())
 			if err := <-answered; err != nil {
 				t.Errorf("a call that waits says %v", err)
 			}
@@ -109,29 +110,29 @@ func TestPoliciesSayWhoHasGone(t *testing.T) {
 	}
 }
 
-func TestWeighted(t *testing.T) {
+func TestWeighted_SpreadsCallsByWeight(t *testing.T) {
 	store := newStore(t)
 	servers, entries := backends(t, store, 1, 2, 3)
 	conn := dial(t, target, store, policy(ours[weighted.Name]))
 	ready(t, conn, servers)
 	if got := shares(t, conn, servers, 60, nil); got[0] != 10 || got[1] != 20 || got[2] != 30 {
-		t.Errorf("of 60 calls those of weight 1, 2 and 3 get %v", got)
+		t.Errorf("of 60 calls the weights 1, 2 and 3 get %v", got)
 	}
 	for i, w := range []int{30, 20, 10} {
 		in := entries[i].Instance()
 		in.Weight = w
-		if err := entries[i].Update(patiently(t), in); err != nil {
+		if err := entries[i].Update(watchtest.Context(t), in); err != nil {
 			t.Fatal(err)
 		}
 	}
-	until(t, "the weights to change", func() bool {
+	watchtest.Eventually(t, "the weights to change", func() bool {
 		got := shares(t, conn, servers, 60, nil)
 		return got[0] == 30 && got[1] == 20 && got[2] == 10
 	})
 	connectedOnce(t, servers)
 }
 
-// zonePicks is what a channel records the metric of rollcall_zone with.
+// zonePicks counts the picks that rollcall_zone records.
 type zonePicks struct {
 	experimental.UnimplementedMetricsRecorder
 	local, other atomic.Int64
@@ -152,12 +153,12 @@ func (*zonePicks) HandleRPC(context.Context, stats.RPCStats)                    
 func (*zonePicks) TagConn(ctx context.Context, _ *stats.ConnTagInfo) context.Context { return ctx }
 func (*zonePicks) HandleConn(context.Context, stats.ConnStats)                       {}
 
-func TestZone(t *testing.T) {
+func TestZone_SpillsOver(t *testing.T) {
 	store := newStore(t)
 	var servers []*backend
 	for _, z := range []string{"here", "here", "there"} {
 		b := newBackend(t).serve(t)
-		if _, err := store.Register(patiently(t), registry.Instance{Service: service, Address: b.address(), Zone: z}); err != nil {
+		if _, err := store.Register(watchtest.Context(t), registry.Instance{Service: service, Address: b.address(), Zone: z}); err != nil {
 			t.Fatal(err)
 		}
 		servers = append(servers, b)
@@ -175,7 +176,7 @@ func TestZone(t *testing.T) {
 				t.Errorf("it records %d local and %d other picks, and the servers get %v", l, o, got)
 			}
 		}()
-		until(t, "the calls to settle", func() bool {
+		watchtest.Eventually(t, "the calls to settle", func() bool {
 			for i, n := range shares(t, conn, servers, 70, nil) {
 				if n < want[i]-1 || n > want[i]+1 {
 					return false
@@ -185,7 +186,7 @@ func TestZone(t *testing.T) {
 		})
 	}
 	stay(35, 35, 0)
-	// Its last call has ended: no call is lost, and the client sees its connection go.
+	// Its last call has ended, so no call is lost when the connection is closed.
 	address := servers[0].address()
 	servers[0].gs.GracefulStop()
 	stay(0, 50, 20) // 1/2 of 0.7
@@ -199,14 +200,14 @@ func TestZone(t *testing.T) {
 	stay(35, 35, 0)
 }
 
-// Instances that do not pass are no endpoints, and are missed all the same.
-func TestZoneCountsWhatDoesNotPass(t *testing.T) {
+// Instances that do not pass are not among the endpoints, and count all the same.
+func TestZone_CountsInstancesThatDoNotPass(t *testing.T) {
 	store := newStore(t)
 	var servers []*backend
 	var entries []registry.Registration
 	for _, z := range []string{"here", "here", "here", "here", "there", "there"} {
 		b := newBackend(t).serve(t)
-		g, err := store.Register(patiently(t), registry.Instance{Service: service, Address: b.address(), Zone: z})
+		g, err := store.Register(watchtest.Context(t), registry.Instance{Service: service, Address: b.address(), Zone: z})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -215,7 +216,7 @@ func TestZoneCountsWhatDoesNotPass(t *testing.T) {
 	conn := dial(t, target, store, policy(ours[zone.Name]))
 	leave := func(want int64) {
 		t.Helper()
-		until(t, "the calls to settle", func() bool {
+		watchtest.Eventually(t, "the calls to settle", func() bool {
 			got := shares(t, conn, servers, 70, nil)
 			n := got[4] + got[5]
 			return n >= want-1 && n <= want+1 && (want == 0) == (n == 0)
@@ -225,18 +226,18 @@ func TestZoneCountsWhatDoesNotPass(t *testing.T) {
 	for _, g := range entries[:2] {
 		in := g.Instance()
 		in.Status = registry.Critical
-		if err := g.Update(patiently(t), in); err != nil {
+		if err := g.Update(watchtest.Context(t), in); err != nil {
 			t.Fatal(err)
 		}
 	}
 	leave(20) // 1 - 1/2 of 0.7
-	if err := entries[0].Deregister(patiently(t)); err != nil {
+	if err := entries[0].Deregister(watchtest.Context(t)); err != nil {
 		t.Fatal(err)
 	}
 	leave(3) // 2 of 3 pass: 1 - 2/3 of 0.7
 	in := entries[1].Instance()
 	in.Status = registry.Maintenance
-	if err := entries[1].Update(patiently(t), in); err != nil {
+	if err := entries[1].Update(watchtest.Context(t), in); err != nil {
 		t.Fatal(err)
 	}
 	leave(0)
@@ -247,31 +248,26 @@ func TestZoneCountsWhatDoesNotPass(t *testing.T) {
 	}
 }
 
-// slow answers late.
-type slow struct {
-	*backend
-	after time.Duration
-}
-
-func (s slow) EmptyCall(ctx context.Context, in *testpb.Empty) (*testpb.Empty, error) {
-	select {
-	case <-time.After(s.after):
-	case <-ctx.Done():
-	}
-	return s.backend.EmptyCall(ctx, in)
-}
-
-func TestP2C(t *testing.T) {
-	store := newStore(t)
-	servers, _ := backends(t, store, 1, 1)
-	late := newBackend(t)
-	late.gs = grpc.NewServer()
-	testpb.RegisterTestServiceServer(late.gs, slow{late, 500 * time.Millisecond})
-	servers = append(servers, late.serve(t))
-	announce(t, store, late.address())
-	conn := dial(t, target, store, policy(ours[p2c.Name]))
-	ready(t, conn, servers)
-	if got := shares(t, conn, servers, 300, nil); got[2] > 30 {
-		t.Errorf("of 300 calls the slow server gets %d, the others %d and %d", got[2], got[0], got[1])
-	}
+func TestP2C_AvoidsSlowServer(t *testing.T) {
+	inANetwork(t, func(n *network) {
+		var servers []*node
+		var set []*registry.Instance
+		for i := range 3 {
+			servers = append(servers, n.listen(addressIn(i)))
+			set = append(set, at(servers[i], registry.Passing))
+		}
+		slow := servers[2]
+		slow.handle = func(context.Context) error {
+			time.Sleep(500 * time.Millisecond) // of the bubble
+			return nil
+		}
+		conn := n.client(target + "?policy=" + p2c.Name)
+		n.says(nil, set...)
+		if failed, err := n.call(conn, 300); failed > 0 {
+			n.Error(err)
+		}
+		if calls := slow.calls.Load(); calls > 30 {
+			n.Errorf("of 300 calls the slow server gets %d, the others %d and %d", calls, servers[0].calls.Load(), servers[1].calls.Load())
+		}
+	})
 }

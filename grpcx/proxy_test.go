@@ -18,6 +18,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 
 	"github.com/rollcall-go/rollcall/grpcx"
+	"github.com/rollcall-go/rollcall/internal/watchtest"
 	"github.com/rollcall-go/rollcall/memory"
 	"github.com/rollcall-go/rollcall/registry"
 )
@@ -62,7 +63,7 @@ func proxy(t *testing.T) (address string) {
 }
 
 // With HTTPS_PROXY set, a round_robin of gRPC's own sends every call to one backend; the defaults of NewClient do not.
-func TestHTTPSProxyDoesNotUpsetTheBalance(t *testing.T) {
+func TestNewClient_IgnoresHTTPSProxy(t *testing.T) {
 	var backends []*backend
 	var addresses []string
 	for range 3 {
@@ -96,7 +97,7 @@ func TestHTTPSProxyDoesNotUpsetTheBalance(t *testing.T) {
 // behindProxy makes calls until all backends have answered, or two hundred.
 func behindProxy(arguments string) int {
 	fields := strings.Fields(arguments)
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), watchtest.Timeout)
 	defer cancel()
 	store := memory.New()
 	defer store.Close()

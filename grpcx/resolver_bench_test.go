@@ -21,11 +21,11 @@ import (
 	"github.com/rollcall-go/rollcall/registry"
 )
 
-// BenchmarkOneOf5000 measures what it costs to bring one changed instance of 5,000 to the round_robin of a channel: that
+// BenchmarkResolver_OneOf5000 measures what it costs to bring one changed instance of 5,000 to the round_robin of a channel: that
 // policy alone, and with the resolver in front of it. Run
 //
 //	go test -run '^$' -bench OneOf5000 -benchtime 50x ./grpcx
-func BenchmarkOneOf5000(b *testing.B) {
+func BenchmarkResolver_OneOf5000(b *testing.B) {
 	const (
 		many  = 5000
 		pause = many*20*time.Microsecond + 50*time.Millisecond // after which the next state goes out at once

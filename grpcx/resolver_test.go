@@ -13,11 +13,12 @@ import (
 	"google.golang.org/grpc/serviceconfig"
 
 	"github.com/rollcall-go/rollcall/grpcx"
+	"github.com/rollcall-go/rollcall/internal/watchtest"
 	"github.com/rollcall-go/rollcall/memory"
 	"github.com/rollcall-go/rollcall/registry"
 )
 
-// channel stands in for gRPC, and notes what it is told.
+// channel is a fake of the channel, which records what the resolver sends.
 type channel struct {
 	mu     sync.Mutex
 	states []resolver.State
@@ -62,19 +63,19 @@ func resolve(t *testing.T, r *memory.Registry) (*channel, resolver.Resolver) {
 	return c, res
 }
 
-func TestEndpointsCarryTheirInstances(t *testing.T) {
+func TestInstanceFromEndpoint_ReturnsInstanceOfResolver(t *testing.T) {
 	store := newStore(t)
 	for _, in := range []registry.Instance{
 		{ID: "a", Service: service, Address: "[2001:db8::1]:80", Version: "1", Zone: "z", Weight: 3, Metadata: map[string]string{"token": "hunter2"}},
 		{ID: "b", Service: service, Address: "10.0.0.2:80"},
 		{ID: "c", Service: service, Address: "10.0.0.2:80"},
 	} {
-		if _, err := store.Register(patiently(t), in); err != nil {
+		if _, err := store.Register(watchtest.Context(t), in); err != nil {
 			t.Fatal(err)
 		}
 	}
 	c, _ := resolve(t, store)
-	until(t, "a state", func() bool { states, _ := c.told(); return len(states) == 1 })
+	watchtest.Eventually(t, "a state", func() bool { states, _ := c.told(); return len(states) == 1 })
 	states, _ := c.told()
 	got := states[0].Endpoints
 	if len(got) != 2 || len(got[0].Addresses) != 1 || got[0].Addresses[0].Addr != "[2001:db8::1]:80" || got[1].Addresses[0].Addr != "10.0.0.2:80" {
@@ -89,7 +90,7 @@ func TestEndpointsCarryTheirInstances(t *testing.T) {
 	if in := grpcx.InstanceFromEndpoint(resolver.Endpoint{}); in != nil {
 		t.Errorf("another's endpoint has the instance %v", in)
 	}
-	// So it stands in gRPC's log, and in the trace of the channel in channelz.
+	// This text is in gRPC's log, and in the trace of the channel in channelz.
 	text, err := json.Marshal(got[0])
 	if want := `"rollcall":"a version=\"1\" zone=\"z\" weight=3 status=passing"`; err != nil ||
 		strings.Contains(string(text), "hunter2") || !strings.Contains(string(text), want) {
@@ -100,15 +101,15 @@ func TestEndpointsCarryTheirInstances(t *testing.T) {
 	}
 }
 
-func TestIdenticalStatesAreSentOnce(t *testing.T) {
+func TestResolver_SendsIdenticalStatesOnce(t *testing.T) {
 	store := newStore(t)
-	announce(t, store, "10.0.0.1:80")
+	registerAddress(t, store, "10.0.0.1:80")
 	c, res := resolve(t, store)
-	until(t, "a state", func() bool { states, _ := c.told(); return len(states) == 1 })
+	watchtest.Eventually(t, "a state", func() bool { states, _ := c.told(); return len(states) == 1 })
 	for range 100 {
 		res.ResolveNow(resolver.ResolveNowOptions{})
 	}
-	next, stop := iter.Pull2(store.Watch(patiently(t), registry.Query{Service: service})) // which the channel shares
+	next, stop := iter.Pull2(store.Watch(watchtest.Context(t), registry.Query{Service: service})) // which the channel shares
 	defer stop()
 	next()
 	store.Fail(errors.New("down"))
@@ -119,21 +120,21 @@ func TestIdenticalStatesAreSentOnce(t *testing.T) {
 	if set, err, _ := next(); err != nil || len(set) != 1 {
 		t.Fatalf("after the outage: %v, %v", set, err)
 	}
-	announce(t, store, "10.0.0.2:80")
-	until(t, "the change", func() bool { states, _ := c.told(); return len(states[len(states)-1].Endpoints) == 2 })
+	registerAddress(t, store, "10.0.0.2:80")
+	watchtest.Eventually(t, "the change", func() bool { states, _ := c.told(); return len(states[len(states)-1].Endpoints) == 2 })
 	if states, errs := c.told(); len(states) != 2 || len(errs) != 0 {
 		t.Errorf("the channel was told %d states and %d errors, want 2 and 0", len(states), len(errs))
 	}
 }
 
-func TestCloseEndsTheWatch(t *testing.T) {
+func TestResolver_CloseEndsWatch(t *testing.T) {
 	store := newStore(t)
-	announce(t, store, "10.0.0.1:80")
+	registerAddress(t, store, "10.0.0.1:80")
 	c, res := resolve(t, store)
-	until(t, "a state", func() bool { states, _ := c.told(); return len(states) == 1 })
+	watchtest.Eventually(t, "a state", func() bool { states, _ := c.told(); return len(states) == 1 })
 	res.Close()
-	announce(t, store, "10.0.0.2:80")
-	for set := range store.Watch(patiently(t), registry.Query{Service: service}) {
+	registerAddress(t, store, "10.0.0.2:80")
+	for set := range store.Watch(watchtest.Context(t), registry.Query{Service: service}) {
 		if len(set) == 2 {
 			break
 		}
@@ -143,12 +144,12 @@ func TestCloseEndsTheWatch(t *testing.T) {
 	}
 }
 
-func TestTheEndOfTheRegistryIsReported(t *testing.T) {
+func TestResolver_ReportsClosedRegistry(t *testing.T) {
 	store := newStore(t)
 	c, _ := resolve(t, store)
-	until(t, "an error", func() bool { _, errs := c.told(); return len(errs) == 1 })
+	watchtest.Eventually(t, "an error", func() bool { _, errs := c.told(); return len(errs) == 1 })
 	store.Close()
-	until(t, "another", func() bool { _, errs := c.told(); return len(errs) == 2 })
+	watchtest.Eventually(t, "another", func() bool { _, errs := c.told(); return len(errs) == 2 })
 	if _, errs := c.told(); !strings.Contains(errs[1].Error(), "closed") {
 		t.Errorf("it says %v", errs[1])
 	}

@@ -8,7 +8,6 @@ import (
 	"os"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -21,6 +20,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/rollcall-go/rollcall/grpcx"
+	"github.com/rollcall-go/rollcall/internal/watchtest"
 	"github.com/rollcall-go/rollcall/registry"
 )
 
@@ -43,11 +43,11 @@ func runOn(t *testing.T, s grpcx.Server, b *backend) *running {
 	if s.Instance.Service == "" {
 		s.Instance.Service = service
 	}
-	return serve(t, &s, b)
+	return startServer(t, &s, b)
 }
 
-// serve starts s, whose methods the test may call. Signals are off unless s sets them.
-func serve(t *testing.T, s *grpcx.Server, b *backend) *running {
+// startServer starts s, whose methods the test may call. Signals are off unless s sets them.
+func startServer(t *testing.T, s *grpcx.Server, b *backend) *running {
 	t.Helper()
 	if s.Signals == nil {
 		s.Signals = []os.Signal{}
@@ -64,18 +64,13 @@ func serve(t *testing.T, s *grpcx.Server, b *backend) *running {
 
 func (r *running) ends(t *testing.T) error {
 	t.Helper()
-	select {
-	case <-r.done:
-		return r.err
-	case <-time.After(patience):
-		t.Fatal("Serve did not return")
-		return nil
-	}
+	watchtest.Receive(t, "Serve to return", r.done)
+	return r.err
 }
 
 func lookup(t *testing.T, d registry.Discovery) []*registry.Instance {
 	t.Helper()
-	set, err := d.Lookup(patiently(t), registry.Query{Service: service, AnyStatus: true})
+	set, err := d.Lookup(watchtest.Context(t), registry.Query{Service: service, AnyStatus: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -94,17 +89,17 @@ func direct(t *testing.T, address string) *grpc.ClientConn {
 
 func healthOf(t *testing.T, address, name string) healthpb.HealthCheckResponse_ServingStatus {
 	t.Helper()
-	res, err := healthpb.NewHealthClient(direct(t, address)).Check(patiently(t), &healthpb.HealthCheckRequest{Service: name}, grpc.WaitForReady(true))
+	res, err := healthpb.NewHealthClient(direct(t, address)).Check(watchtest.Context(t), &healthpb.HealthCheckRequest{Service: name}, grpc.WaitForReady(true))
 	if err != nil {
 		t.Fatal(err)
 	}
 	return res.Status
 }
 
-func TestTheLifeOfAServer(t *testing.T) {
+func TestServe_RegistersDrainsAndDeregisters(t *testing.T) {
 	store := newStore(t)
 	s := run(t, grpcx.Server{Registrar: store, Instance: registry.Instance{Version: "1", Zone: "z"}, DrainDelay: time.Hour})
-	until(t, "it to be registered", func() bool { return len(lookup(t, store)) == 1 })
+	watchtest.Eventually(t, "it to be registered", func() bool { return len(lookup(t, store)) == 1 })
 	in := lookup(t, store)[0]
 	if in.Address != s.address() || in.Version != "1" || in.Zone != "z" || in.Status != registry.Passing {
 		t.Errorf("it is registered as %+v, and listens on %s", in, s.address())
@@ -116,11 +111,11 @@ func TestTheLifeOfAServer(t *testing.T) {
 	}
 
 	s.leave()
-	until(t, "it to leave the registry", func() bool { return len(lookup(t, store)) == 0 })
+	watchtest.Eventually(t, "it to leave the registry", func() bool { return len(lookup(t, store)) == 0 })
 	if got := healthOf(t, s.address(), service); got != healthpb.HealthCheckResponse_NOT_SERVING {
 		t.Errorf("while it drains its health is %v", got)
 	}
-	if _, err := call(patiently(t), direct(t, s.address())); err != nil {
+	if _, err := call(watchtest.Context(t), direct(t, s.address())); err != nil {
 		t.Errorf("while it drains a call says %v", err)
 	}
 	select {
@@ -130,10 +125,10 @@ func TestTheLifeOfAServer(t *testing.T) {
 	}
 }
 
-func TestServeReturnsNilWhenItsContextEnds(t *testing.T) {
+func TestServe_ReturnsNilWhenContextEnds(t *testing.T) {
 	store := newStore(t)
 	s := run(t, grpcx.Server{Registrar: store, DrainDelay: -1})
-	until(t, "it to be registered", func() bool { return len(lookup(t, store)) == 1 })
+	watchtest.Eventually(t, "it to be registered", func() bool { return len(lookup(t, store)) == 1 })
 	s.leave()
 	if err := s.ends(t); err != nil || len(lookup(t, store)) != 0 {
 		t.Errorf("it returned %v and left %v", err, lookup(t, store))
@@ -144,32 +139,32 @@ func TestServeReturnsNilWhenItsContextEnds(t *testing.T) {
 	}
 }
 
-func TestARegistryThatIsDownDelaysTheAnnouncementNotTheServing(t *testing.T) {
+func TestServe_ServesWhileRegistryIsDown(t *testing.T) {
 	store := newStore(t)
 	other := store.Client()
 	t.Cleanup(func() { other.Close() })
 	store.Fail(errors.New("down"))
 	s := run(t, grpcx.Server{Registrar: store, DrainDelay: -1})
-	if _, err := call(patiently(t), direct(t, s.address()), grpc.WaitForReady(true)); err != nil {
+	if _, err := call(watchtest.Context(t), direct(t, s.address()), grpc.WaitForReady(true)); err != nil {
 		t.Fatal(err)
 	}
 	if n := len(lookup(t, other)); n != 0 {
 		t.Fatalf("%d instances are registered in an outage: the test proves nothing", n)
 	}
 	store.Heal()
-	until(t, "it to be registered", func() bool { return len(lookup(t, other)) == 1 })
+	watchtest.Eventually(t, "it to be registered", func() bool { return len(lookup(t, other)) == 1 })
 	s.leave()
 	if err := s.ends(t); err != nil || len(lookup(t, other)) != 0 {
 		t.Errorf("it returned %v and left %v", err, lookup(t, other))
 	}
 }
 
-func TestAServerThatWasNeverAnnouncedStops(t *testing.T) {
+func TestServe_StopsIfItWasNeverRegistered(t *testing.T) {
 	store := newStore(t)
 	for _, fault := range []func(){func() { store.Fail(errors.New("down")) }, store.Hang, func() { store.Fail(registry.ErrDenied) }} {
 		fault()
 		s := run(t, grpcx.Server{Registrar: store, DrainDelay: -1})
-		if _, err := call(patiently(t), direct(t, s.address()), grpc.WaitForReady(true)); err != nil {
+		if _, err := call(watchtest.Context(t), direct(t, s.address()), grpc.WaitForReady(true)); err != nil {
 			t.Fatal(err)
 		}
 		s.leave()
@@ -183,10 +178,10 @@ func TestAServerThatWasNeverAnnouncedStops(t *testing.T) {
 	}
 }
 
-func TestARegistryThatHangsDoesNotHoldTheStop(t *testing.T) {
+func TestServe_StopsIfRegistryHangs(t *testing.T) {
 	store := newStore(t)
 	s := run(t, grpcx.Server{Registrar: store, DrainDelay: -1, DeregisterTimeout: 20 * time.Millisecond})
-	until(t, "it to be registered", func() bool { return len(lookup(t, store)) == 1 })
+	watchtest.Eventually(t, "it to be registered", func() bool { return len(lookup(t, store)) == 1 })
 	store.Hang()
 	s.leave()
 	if err := s.ends(t); err != nil {
@@ -194,11 +189,11 @@ func TestARegistryThatHangsDoesNotHoldTheStop(t *testing.T) {
 	}
 }
 
-func TestASignalStopsAndASecondOneCuts(t *testing.T) {
+func TestServe_SecondSignalCutsCalls(t *testing.T) {
 	store := newStore(t)
-	s := run(t, grpcx.Server{Registrar: store, DrainDelay: -1, StopTimeout: time.Hour, Signals: []os.Signal{syscall.SIGUSR1}})
-	until(t, "it to be registered", func() bool { return len(lookup(t, store)) == 1 })
-	stream, err := testpb.NewTestServiceClient(direct(t, s.address())).FullDuplexCall(patiently(t))
+	s := run(t, grpcx.Server{Registrar: store, DrainDelay: -1, StopTimeout: time.Hour, Signals: []os.Signal{userSignal}})
+	watchtest.Eventually(t, "it to be registered", func() bool { return len(lookup(t, store)) == 1 })
+	stream, err := testpb.NewTestServiceClient(direct(t, s.address())).FullDuplexCall(watchtest.Context(t))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -206,13 +201,13 @@ func TestASignalStopsAndASecondOneCuts(t *testing.T) {
 		t.Fatal(err)
 	}
 	signal := func() {
-		if err := syscall.Kill(os.Getpid(), syscall.SIGUSR1); err != nil {
+		if err := raise(userSignal); err != nil {
 			t.Fatal(err)
 		}
 	}
 	signal()
-	until(t, "it to leave the registry", func() bool { return len(lookup(t, store)) == 0 })
-	until(t, "it to stop listening", func() bool {
+	watchtest.Eventually(t, "it to leave the registry", func() bool { return len(lookup(t, store)) == 0 })
+	watchtest.Eventually(t, "it to stop listening", func() bool {
 		c, err := net.Dial("tcp", s.address())
 		if err == nil {
 			c.Close()
@@ -231,10 +226,10 @@ func TestASignalStopsAndASecondOneCuts(t *testing.T) {
 	}
 }
 
-func TestStreamsAreCutAtTheDeadline(t *testing.T) {
+func TestServe_CutsStreamsAfterStopTimeout(t *testing.T) {
 	store := newStore(t)
 	s := run(t, grpcx.Server{Registrar: store, DrainDelay: -1, StopTimeout: 50 * time.Millisecond})
-	stream, err := testpb.NewTestServiceClient(direct(t, s.address())).FullDuplexCall(patiently(t), grpc.WaitForReady(true))
+	stream, err := testpb.NewTestServiceClient(direct(t, s.address())).FullDuplexCall(watchtest.Context(t), grpc.WaitForReady(true))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -257,22 +252,22 @@ func (picky) Register(context.Context, registry.Instance) (registry.Registration
 	return nil, fmt.Errorf("%w: Zone: not one of ours", registry.ErrInvalid)
 }
 
-func TestARegistrarThatCanNeverWorkStopsTheServer(t *testing.T) {
+func TestServe_StopsIfRegistrarCanNeverWork(t *testing.T) {
 	s := run(t, grpcx.Server{Registrar: picky{}, DrainDelay: -1})
 	if err := s.ends(t); !errors.Is(err, registry.ErrInvalid) || !strings.Contains(err.Error(), "Zone: not one of ours") {
 		t.Errorf("it returned %v", err)
 	}
 }
 
-func TestFieldsThatCannotBeUsedAreNamed(t *testing.T) {
+func TestServe_NamesInvalidFields(t *testing.T) {
 	store := newStore(t)
 	for want, s := range map[string]grpcx.Server{
-		"Server.Registrar: is required":            {},
-		"Server.DeregisterTimeout: -1ns":           {Registrar: store, DeregisterTimeout: -1},
-		`Service: "a/b" holds '/'`:                 {Registrar: store, Instance: registry.Instance{Service: "a/b"}},
-		`Address: "10.0.0.1" is not host:port`:     {Registrar: store, Instance: registry.Instance{Address: "10.0.0.1"}},
-		`Weight: -1 is not from 0 to 65535`:        {Registrar: store, Instance: registry.Instance{Weight: -1}},
-		`Endpoints["http"]: "x" is not host:port `: {Registrar: store, Instance: registry.Instance{Endpoints: map[string]string{"http": "x"}}},
+		"Server.Registrar is required":                 {},
+		"Server.DeregisterTimeout: -1ns":               {Registrar: store, DeregisterTimeout: -1},
+		`Service: "a/b" contains '/'`:                  {Registrar: store, Instance: registry.Instance{Service: "a/b"}},
+		`Address: "10.0.0.1" is not host:port`:         {Registrar: store, Instance: registry.Instance{Address: "10.0.0.1"}},
+		`Weight: -2 is not from -1 (drained) to 65535`: {Registrar: store, Instance: registry.Instance{Weight: -2}},
+		`Endpoints["http"]: "x" is not host:port `:     {Registrar: store, Instance: registry.Instance{Endpoints: map[string]string{"http": "x"}}},
 	} {
 		r := run(t, s)
 		if err := r.ends(t); !errors.Is(err, registry.ErrInvalid) || !strings.Contains(err.Error(), want) {
@@ -285,7 +280,7 @@ func TestFieldsThatCannotBeUsedAreNamed(t *testing.T) {
 	}
 }
 
-func TestTheAnnouncedAddress(t *testing.T) {
+func TestServe_AdvertisesGivenAddressWithPortOfListener(t *testing.T) {
 	store := newStore(t)
 	for given, want := range map[string]string{
 		"":                 "127.0.0.1:PORT",
@@ -295,10 +290,10 @@ func TestTheAnnouncedAddress(t *testing.T) {
 		"10.1.2.3:443":     "10.1.2.3:443",
 	} {
 		s := run(t, grpcx.Server{Registrar: store, Instance: registry.Instance{Address: given}, DrainDelay: -1})
-		until(t, "it to be registered", func() bool { return len(lookup(t, store)) == 1 })
+		watchtest.Eventually(t, "it to be registered", func() bool { return len(lookup(t, store)) == 1 })
 		_, port, _ := net.SplitHostPort(s.address())
 		if got := lookup(t, store)[0].Address; got != strings.Replace(want, "PORT", port, 1) {
-			t.Errorf("%q is announced as %s, want %s with the port of %s", given, got, want, s.address())
+			t.Errorf("%q is advertised as %s, want %s with the port of %s", given, got, want, s.address())
 		}
 		s.leave()
 		if err := s.ends(t); err != nil {
@@ -307,7 +302,7 @@ func TestTheAnnouncedAddress(t *testing.T) {
 	}
 }
 
-func TestAWildcardListenerIsAnnouncedAsAnAddressOfThisHost(t *testing.T) {
+func TestServe_AdvertisesAddressOfHostForWildcardListener(t *testing.T) {
 	store := newStore(t)
 	lis, err := net.Listen("tcp", ":0")
 	if err != nil {
@@ -317,21 +312,21 @@ func TestAWildcardListenerIsAnnouncedAsAnAddressOfThisHost(t *testing.T) {
 	b.lis.Listener.Close()
 	b.lis.Listener = lis
 	runOn(t, grpcx.Server{Registrar: store, DrainDelay: -1}, b)
-	until(t, "it to be registered", func() bool { return len(lookup(t, store)) == 1 })
+	watchtest.Eventually(t, "it to be registered", func() bool { return len(lookup(t, store)) == 1 })
 	host, port, err := net.SplitHostPort(lookup(t, store)[0].Address)
 	_, want, _ := net.SplitHostPort(lis.Addr().String())
 	if ip := net.ParseIP(host); err != nil || ip == nil || ip.IsUnspecified() || port != want {
-		t.Errorf("it is announced as %s:%s, %v, and listens on %s", host, port, err, lis.Addr())
+		t.Errorf("it is advertised as %s:%s, %v, and listens on %s", host, port, err, lis.Addr())
 	}
 }
 
-func TestAHealthServiceOfTheCallersIsUsedOrLeftAlone(t *testing.T) {
+func TestServer_HealthServiceOfCaller(t *testing.T) {
 	store := newStore(t)
 	given := health.NewServer()
 	b := newBackend(t)
 	healthpb.RegisterHealthServer(b.gs, given)
 	s := runOn(t, grpcx.Server{Registrar: store, Health: given, DrainDelay: -1}, b)
-	until(t, "the caller's health service to be told", func() bool {
+	watchtest.Eventually(t, "the caller's health service to be told", func() bool {
 		res, err := given.Check(context.Background(), &healthpb.HealthCheckRequest{Service: service})
 		return err == nil && res.Status == healthpb.HealthCheckResponse_SERVING
 	})
@@ -343,17 +338,17 @@ func TestAHealthServiceOfTheCallersIsUsedOrLeftAlone(t *testing.T) {
 	b = newBackend(t)
 	healthpb.RegisterHealthServer(b.gs, alone)
 	runOn(t, grpcx.Server{Registrar: store, DrainDelay: -1}, b)
-	until(t, "it to be registered", func() bool { return len(lookup(t, store)) == 1 })
+	watchtest.Eventually(t, "it to be registered", func() bool { return len(lookup(t, store)) == 1 })
 	if got := healthOf(t, b.address(), service); got != healthpb.HealthCheckResponse_NOT_SERVING {
 		t.Errorf("a health service that was not given was set to %v", got)
 	}
 }
 
-func TestARollingRestartLosesNoCall(t *testing.T) {
+func TestServe_LosesNoCallInRollingRestart(t *testing.T) {
 	store := newStore(t)
 	start := func() *running {
 		s := run(t, grpcx.Server{Registrar: store, DrainDelay: 20 * time.Millisecond})
-		until(t, "it to be registered", func() bool {
+		watchtest.Eventually(t, "it to be registered", func() bool {
 			for _, in := range lookup(t, store) {
 				if in.Address == s.address() {
 					return true
@@ -378,7 +373,7 @@ func TestARollingRestartLosesNoCall(t *testing.T) {
 					return
 				default:
 				}
-				if _, err := call(patiently(t), conn); err != nil {
+				if _, err := call(watchtest.Context(t), conn); err != nil {
 					t.Errorf("call %d: %v", n, err)
 					return
 				}

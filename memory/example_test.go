@@ -33,6 +33,7 @@ func Example() {
 
 	reg.Fail(errors.New("connection refused")) // an outage, for this client alone
 	show(reg)
+	reg.Heal()
 
 	// Output:
 	// 1 found, unavailable: false
@@ -44,8 +45,9 @@ func Example() {
 func ExampleRegistry_Hang() {
 	ctx := context.Background()
 	others, err := memory.NewWith(memory.Config{
-		TTL:     300 * time.Millisecond, // so that the example is quick
-		Options: registry.Options{Logger: slog.New(slog.DiscardHandler)},
+		TTL: 300 * time.Millisecond, // so that the example is quick
+		// With a grace period, the watch would keep the lost instance for a while, beside an error.
+		Options: registry.Options{Logger: slog.New(slog.DiscardHandler), OutageGrace: -1},
 	})
 	if err != nil {
 		fmt.Println(err)
@@ -70,12 +72,12 @@ func ExampleRegistry_Hang() {
 			fmt.Println("expired")
 			server.Heal()
 		default:
-			fmt.Println("announced again:", set[0].ID)
+			fmt.Println("registered again:", set[0].ID)
 			return
 		}
 	}
 	// Output:
 	// found: 1
 	// expired
-	// announced again: users-1
+	// registered again: users-1
 }

@@ -8,8 +8,8 @@ import (
 )
 
 // Fail makes every call of this client to the store fail with err until [Registry.Heal]: registering, reading, renewing,
-// and those in progress too. It is an outage with an answer, such as a refused connection. What is announced stays for as
-// long as its lease runs. err is wrapped in [registry.ErrUnavailable] unless it wraps one of the package's kinds of
+// and those in progress too. It is an outage with an answer, such as a refused connection. Entries stay until their leases
+// expire. err is wrapped in [registry.ErrUnavailable] unless it wraps one of the package's kinds of
 // failure already: Fail(registry.ErrDenied) is a token that was revoked. Fail(nil) is Heal.
 //
 // It takes the place of an earlier Fail or [Registry.Hang]. Once it has returned no call gets through. Other clients of
@@ -19,8 +19,9 @@ func (r *Registry) Fail(err error) {
 }
 
 // Hang makes every call of this client to the store block until its context ends or [Registry.Heal], those in progress
-// too: nothing is delivered to it, and nothing renewed, so that its entries expire for everybody else. It is an outage
-// without an answer, such as a lost network or a stopped server.
+// too. It receives nothing and renews nothing, so its entries expire, other clients see them go, and its registrations report
+// ErrUnavailable after two thirds of the TTL. It is an outage without an
+// answer, such as a lost network or a stopped server.
 //
 // It takes the place of an earlier [Registry.Fail] or Hang. Once it has returned no call gets through. Other clients of the
 // store do not notice. It does not block.
@@ -28,15 +29,39 @@ func (r *Registry) Hang() {
 	r.client.fault(nil, true)
 }
 
-// Heal ends [Registry.Fail] and [Registry.Hang]. It does not block; what waits for its backoff to end comes back when it
-// does, within [registry.Options] BackoffMax.
+// Heal ends [Registry.Fail], [Registry.Hang] and [Registry.RefuseWrites]. Watches and registrations recover with their next
+// attempt, within BackoffMax of [registry.Options]. Heal does not block.
 func (r *Registry) Heal() {
 	r.client.fault(nil, false)
 }
 
+// Crash ends this client as if its process had died: from then on it deregisters and renews nothing, its entries stay until their
+// leases expire, and other clients see them go one by one. Watches and calls of this client end with [registry.ErrClosed], as
+// after Close, and Registration.Err returns it. It blocks until the client's goroutines have ended. A client that was closed
+// has deregistered already.
+func (r *Registry) Crash() {
+	c := r.client
+	c.mu.Lock()
+	c.crashed = true
+	c.wake()
+	c.mu.Unlock()
+	r.Close() // its error says that nothing was deregistered
+}
+
+// RefuseWrites makes the store refuse each attempt of this client to register, update or put a value with err, as a full database does,
+// until [Registry.Heal]: it still renews, reads and deregisters. err is wrapped as by [Registry.Fail]; a nil err heals. It
+// takes the place of an earlier fault. It does not block.
+func (r *Registry) RefuseWrites(err error) {
+	c := r.client
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.failure, c.hanging, c.refusal = nil, false, asFailure(err)
+	c.wake()
+}
+
 // DropWatches makes every open watch of this client fail once, as when its connection is cut: its readers see an error
-// beside the last good set, and then the newest set. A watch that is reconnecting now, or held by [Registry.Hang], fails
-// when it next could answer. It does not block.
+// beside the last good set, and then the newest set. A watch that is reconnecting, or that hangs because of [Registry.Hang],
+// fails when it next could answer. It does not block.
 func (r *Registry) DropWatches() {
 	c := r.client
 	c.mu.Lock()
@@ -45,22 +70,23 @@ func (r *Registry) DropWatches() {
 	c.wake()
 }
 
-// Expire removes an entry behind its owner's back, as if the lease had expired or the store had forgotten it, and reports
-// whether there was one. All clients of the store see it go at once. An owner that can reach the store announces it
-// again, as it does after any loss. It does not block.
+// Expire removes an entry as if its lease had expired or the store had lost it, and reports whether there was one. A Lookup of
+// any client sees that at once; a watch that loses more than half of its instances withholds the smaller set for a grace period
+// (see package registry). An owner that can reach the store registers the instance again, as after any loss. Expire does not block.
 func (r *Registry) Expire(service, id string) bool {
-	return r.client.store.lose(service, id)
+	return r.client.store.expireNow(service, id)
 }
 
-// SetStatus changes the status of an entry from outside, as an operator or a health check would, and reports whether there
-// is such an entry. All clients of the store see it. It stays until the owner announces the instance again or updates it.
-// It does not block.
+// SetStatus changes the status of an entry as an operator or a health check would, and reports whether there is such an entry. A
+// Lookup of any client sees that at once; a watch withholds the set for a grace period if more than half of its instances stop
+// passing, unless they are in [registry.Maintenance]. The status stays until the owner registers the instance again or updates it.
+// SetStatus does not block.
 func (r *Registry) SetStatus(service, id string, s registry.Status) bool {
 	return r.client.store.setStatus(service, id, s)
 }
 
 // Calls returns how many calls this client has made to the store so far, failed ones and those in progress included: each
-// attempt to announce, update, release, renew or list, and each time a watch asked for the next set. It does not block.
+// attempt to register, update, deregister, renew or list, and each time a watch asked for the next set. It does not block.
 func (r *Registry) Calls() int {
 	r.client.mu.Lock()
 	defer r.client.mu.Unlock()
@@ -70,11 +96,11 @@ func (r *Registry) Calls() int {
 func (c *client) fault(failure error, hanging bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.failure, c.hanging = failure, hanging
+	c.failure, c.hanging, c.refusal = failure, hanging, nil
 	c.wake()
 }
 
-// wake lets every call in progress look at the faults again. c.mu is held.
+// wake lets every call in progress look at the faults again. c.mu is locked.
 func (c *client) wake() {
 	if c.changed != nil {
 		close(c.changed)
@@ -88,7 +114,7 @@ func asFailure(err error) error {
 	}
 	for _, kind := range []error{
 		registry.ErrInvalid, registry.ErrDenied, registry.ErrUnavailable,
-		registry.ErrUnsupported, registry.ErrReplaced, registry.ErrClosed,
+		registry.ErrUnsupported, registry.ErrReplaced, registry.ErrConflict, registry.ErrClosed,
 	} {
 		if errors.Is(err, kind) {
 			return err

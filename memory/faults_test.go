@@ -4,23 +4,19 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/rollcall-go/rollcall/internal/bubble"
+	"github.com/rollcall-go/rollcall/internal/watchtest"
 	"github.com/rollcall-go/rollcall/memory"
 	"github.com/rollcall-go/rollcall/registry"
 )
 
 // calls makes each kind of call of r, for a second, and returns the errors.
 func calls(t *testing.T, r *memory.Registry, g registry.Registration) map[string]error {
-	second := func() context.Context {
-		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
-		t.Cleanup(cancel)
-		return ctx
-	}
+	second := func() context.Context { return watchtest.Within(t, time.Second) }
 	errs := map[string]error{}
 	_, errs["Register"] = r.Register(second(), instance("b"))
 	_, errs["Lookup"] = r.Lookup(second(), registry.Query{Service: "another"})
@@ -30,49 +26,20 @@ func calls(t *testing.T, r *memory.Registry, g registry.Registration) map[string
 	return errs
 }
 
-// watcher collects what a watch of web yields, until the end of the test.
-type watcher struct {
-	mu    sync.Mutex
-	pairs []pair
-}
-
-type pair struct {
-	n   int // instances
-	err error
-}
-
-func watch(t *testing.T, d registry.Discovery) *watcher {
-	w := new(watcher)
-	go func() {
-		for set, err := range d.Watch(t.Context(), web) {
-			w.mu.Lock()
-			w.pairs = append(w.pairs, pair{len(set), err})
-			w.mu.Unlock()
-		}
-	}()
-	return w
-}
-
-func (w *watcher) all() []pair {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return slices.Clone(w.pairs)
-}
-
-func TestFail(t *testing.T) {
+func TestFail_FailsEachCall(t *testing.T) {
 	cause := errors.New("the cable is cut")
 	for name, c := range map[string]struct{ fail, want error }{
 		"an error":                           {cause, registry.ErrUnavailable},
 		"an error, which can be told apart":  {cause, cause},
 		"a kind of failure stays as it is":   {registry.ErrDenied, registry.ErrDenied},
-		"also where another is wrapped in":   {fmt.Errorf("%w: %w", registry.ErrDenied, cause), cause},
+		"also if another is wrapped in":      {fmt.Errorf("%w: %w", registry.ErrDenied, cause), cause},
 		"an outage of its own making is one": {registry.ErrUnavailable, registry.ErrUnavailable},
 	} {
 		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				other := newStore(t)
-				r := newClient(t, other)
-				g := register(t, r, instance("a"))
+			bubble.Test(t, func(t *testing.T) {
+				other := watchtest.NewMemory(t, registry.Options{})
+				r := watchtest.NewMemoryClient(t, other)
+				g := watchtest.Register(t, r, instance("a"))
 				r.Fail(c.fail)
 				for call, err := range calls(t, r, g) {
 					if !errors.Is(err, c.want) {
@@ -85,11 +52,11 @@ func TestFail(t *testing.T) {
 	}
 }
 
-func TestFailEndsWhatIsRunning(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		other := newStore(t)
-		r := newClient(t, other)
-		g := register(t, r, instance("a"))
+func TestFail_EndsCallsInProgress(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		other := watchtest.NewMemory(t, registry.Options{})
+		r := watchtest.NewMemoryClient(t, other)
+		g := watchtest.Register(t, r, instance("a"))
 		n := 0
 		for set, err := range r.Watch(t.Context(), web) {
 			switch n++; n {
@@ -121,18 +88,18 @@ func TestFailEndsWhatIsRunning(t *testing.T) {
 	})
 }
 
-func TestFailNilHeals(t *testing.T) {
-	r := newStore(t)
+func TestFail_NilHeals(t *testing.T) {
+	r := watchtest.NewMemory(t, registry.Options{})
 	r.Fail(errors.New("the cable is cut"))
 	r.Fail(nil)
 	wantThere(t, r, false)
 }
 
-func TestHang(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		other := newStore(t)
-		r := newClient(t, other)
-		g := register(t, r, instance("a"))
+func TestHang_BlocksEachCall(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		other := watchtest.NewMemory(t, registry.Options{})
+		r := watchtest.NewMemoryClient(t, other)
+		g := watchtest.Register(t, r, instance("a"))
 		r.Hang()
 		for call, err := range calls(t, r, g) {
 			if !errors.Is(err, context.DeadlineExceeded) {
@@ -143,85 +110,85 @@ func TestHang(t *testing.T) {
 	})
 }
 
-func TestHangCutsOffWhatIsRunning(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		other := newStore(t)
-		r := newClient(t, other)
-		g := register(t, r, instance("a"))
-		w := watch(t, r)
+func TestHang_CutsOffCallsInProgress(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		other := watchtest.NewMemory(t, registry.Options{})
+		r := watchtest.NewMemoryClient(t, other)
+		g := watchtest.Register(t, r, instance("a"))
+		w := watchtest.Watch(t, r, web)
 		synctest.Wait()
 		r.Hang()
-		register(t, other, instance("b"))
+		watchtest.Register(t, other, instance("b"))
 		time.Sleep(memory.DefaultTTL + time.Second)
 		synctest.Wait()
-		if got := w.all(); len(got) != 1 {
+		if got := w.All(); len(got) != 1 {
 			t.Errorf("cut off, the watch yielded %v, want the first pair alone", got)
 		}
-		if err := g.Err(); err != nil {
-			t.Errorf("cut off, Err says %v, though nobody could tell it", err)
+		if err := g.Err(); !errors.Is(err, registry.ErrUnavailable) {
+			t.Errorf("cut off for longer than its TTL, Err says %v", err)
 		}
 		wantThere(t, other, false)
 		r.Heal()
 		time.Sleep(registry.DefaultBackoffMax)
 		synctest.Wait()
 		wantThere(t, other, true)
-		if got := w.all(); got[len(got)-1].n != 2 {
+		if got := w.All(); len(got[len(got)-1].Set) != 2 {
 			t.Errorf("healed, the watch yielded %v, want two instances at last", got)
 		}
 	})
 }
 
-func TestDropWatches(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		r := newStore(t)
-		other := newClient(t, r)
-		register(t, r, instance("a"))
-		mine, others := watch(t, r), watch(t, other)
+func TestDropWatches_FailsOwnWatchesOnce(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		r := watchtest.NewMemory(t, registry.Options{})
+		other := watchtest.NewMemoryClient(t, r)
+		watchtest.Register(t, r, instance("a"))
+		mine, others := watchtest.Watch(t, r, web), watchtest.Watch(t, other, web)
 		synctest.Wait()
 		r.DropWatches()
 		synctest.Wait()
-		if got := mine.all(); len(got) != 2 || got[1].n != 1 || !errors.Is(got[1].err, registry.ErrUnavailable) {
+		if got := mine.All(); len(got) != 2 || len(got[1].Set) != 1 || !errors.Is(got[1].Err, registry.ErrUnavailable) {
 			t.Errorf("dropped, the watch has yielded %v", got)
 		}
 		time.Sleep(time.Hour)
 		synctest.Wait()
-		if got := mine.all(); len(got) != 3 || got[2].n != 1 || got[2].err != nil {
+		if got := mine.All(); len(got) != 3 || len(got[2].Set) != 1 || got[2].Err != nil {
 			t.Errorf("it is not dropped again, and the watch has yielded %v", got)
 		}
-		if got := others.all(); len(got) != 1 {
+		if got := others.All(); len(got) != 1 {
 			t.Errorf("the watch of another client has yielded %v", got)
 		}
 	})
 }
 
-func TestExpire(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		r := newStore(t)
+func TestExpire_RemovesEntry(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		r := watchtest.NewMemory(t, registry.Options{})
 		if r.Expire("web", "a") {
 			t.Error("there is nothing to expire")
 		}
-		g := register(t, r, instance("a"))
-		other := newClient(t, r)
+		g := watchtest.Register(t, r, instance("a"))
+		other := watchtest.NewMemoryClient(t, r)
 		if !other.Expire("web", "a") {
 			t.Error("it was there to expire")
 		}
 		wantThere(t, r, false)
 		time.Sleep(registry.DefaultBackoffMax)
-		wantThere(t, r, true) // its owner has announced it again
+		wantThere(t, r, true) // its owner has registered it again
 		if err := g.Err(); err != nil {
 			t.Error(err)
 		}
 	})
 }
 
-func TestSetStatus(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		r := newStore(t)
+func TestSetStatus_LastsUntilRegistered(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		r := watchtest.NewMemory(t, registry.Options{})
 		if r.SetStatus("web", "a", registry.Critical) {
 			t.Error("there is nothing to set a status of")
 		}
-		g := register(t, r, instance("a"))
-		other := newClient(t, r)
+		g := watchtest.Register(t, r, instance("a"))
+		other := watchtest.NewMemoryClient(t, r)
 		want := func(want registry.Status) {
 			t.Helper()
 			for _, c := range []*memory.Registry{r, other} {
@@ -247,10 +214,10 @@ func TestSetStatus(t *testing.T) {
 	})
 }
 
-func TestCalls(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		r := newStore(t)
-		other := newClient(t, r)
+func TestCalls_CountsCallsOfOneClient(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		r := watchtest.NewMemory(t, registry.Options{})
+		other := watchtest.NewMemoryClient(t, r)
 		want := func(what string, want int) {
 			t.Helper()
 			if got := r.Calls(); got != want {
@@ -258,7 +225,7 @@ func TestCalls(t *testing.T) {
 			}
 		}
 		want("nothing", 0)
-		g := register(t, r, instance("a"))
+		g := watchtest.Register(t, r, instance("a"))
 		want("Register", 1)
 		time.Sleep(memory.DefaultTTL/3 + time.Second)
 		want("a renewal", 2)
@@ -276,11 +243,10 @@ func TestCalls(t *testing.T) {
 }
 
 // The faults are there under a test's own driver, too.
-func TestDriverIsUnderADecorator(t *testing.T) {
-	m := newStore(t)
-	r := registry.New(m.Driver(), registry.Options{})
-	defer r.Close()
-	register(t, m, instance("a"))
+func TestDriver_CanBeDecorated(t *testing.T) {
+	m := watchtest.NewMemory(t, registry.Options{})
+	r := watchtest.NewRegistry(t, m.Driver(), registry.Options{})
+	watchtest.Register(t, m, instance("a"))
 	wantThere(t, r, true)
 	m.Fail(registry.ErrDenied)
 	if _, err := r.Services(t.Context()); !errors.Is(err, registry.ErrDenied) {

@@ -1,13 +1,14 @@
 package memory
 
 import (
+	"cmp"
 	"context"
 	"time"
 
 	"github.com/rollcall-go/rollcall/registry"
 )
 
-// lease holds one entry in the store. Its fields below timer belong to the store's mutex.
+// lease keeps one entry in the store. The store's mutex guards timer and the fields below it.
 type lease struct {
 	client      *client
 	service, id string
@@ -15,59 +16,71 @@ type lease struct {
 	timer    *time.Timer // expires the entry
 	deadline time.Time
 	over     bool
-	why      error         // the entry is no longer the lease's own; nil after Release
+	why      error         // why it is over; nil after Release
 	ended    chan struct{} // closed when it is over
 }
 
-// end makes l over. The store's mutex is held.
+// end ends l. The store's mutex is locked.
 func (l *lease) end(why error) {
 	l.over, l.why = true, why
 	l.timer.Stop()
 	close(l.ended)
 }
 
-// Keep implements [registry.Lease]. It renews the lease each third of its TTL. A client that a Hang cuts off does not
-// learn that its lease is over before it heals.
-func (l *lease) Keep(ctx context.Context) error {
+// TTL implements [registry.Lease].
+func (l *lease) TTL() time.Duration { return l.client.ttl }
+
+// Renew implements [registry.Lease].
+func (l *lease) Renew(ctx context.Context) error {
+	l.client.count()
+	return l.unlessOver(ctx, func() (over bool, ended <-chan struct{}, why error) {
+		over, why = l.client.store.renew(l)
+		return over, nil, why
+	})
+}
+
+// Wait implements [registry.Lease]. A client that a Hang cuts off does not learn that its lease is over before it heals.
+func (l *lease) Wait(ctx context.Context) error {
+	return l.unlessOver(ctx, func() (over bool, ended <-chan struct{}, why error) {
+		if over, why = l.client.store.state(l); over {
+			return over, nil, why
+		}
+		return false, l.ended, nil
+	})
+}
+
+// unlessOver calls op until it returns no channel to wait for. It returns why the lease is over, or the failure of the call.
+func (l *lease) unlessOver(ctx context.Context, op func() (over bool, ended <-chan struct{}, why error)) error {
 	var over bool
 	var why error
-	standing := func() <-chan struct{} {
-		if over, why = l.client.store.state(l); over {
-			return nil
-		}
-		return l.ended
+	err := l.client.waitAlive(ctx, func() (ended <-chan struct{}) {
+		over, ended, why = op()
+		return ended
+	})
+	if over {
+		return why
 	}
-	renew := func() <-chan struct{} {
-		over, why = l.client.store.renew(l)
+	return err
+}
+
+// CheckReplaced implements [registry.Lease].
+func (l *lease) CheckReplaced(ctx context.Context) error {
+	replaced := false
+	err := l.client.call(ctx, func() <-chan struct{} {
+		replaced = l.client.store.isReplaced(l)
 		return nil
+	})
+	if replaced {
+		return registry.ErrReplaced
 	}
-	for {
-		due, cancel := context.WithTimeout(ctx, l.client.ttl/3)
-		err := l.client.wait(due, standing)
-		if due.Err() != nil && ctx.Err() == nil && !over {
-			err = l.client.call(ctx, renew)
-		}
-		cancel()
-		switch {
-		case over:
-			return why
-		case err != nil:
-			return err
-		}
-	}
+	return err
 }
 
 // Update implements [registry.Lease].
 func (l *lease) Update(ctx context.Context, in *registry.Instance) error {
 	var refused error
-	err := l.client.call(ctx, func() <-chan struct{} {
-		refused = l.client.store.update(l, in)
-		return nil
-	})
-	if err != nil {
-		return err
-	}
-	return refused
+	err := l.client.write(ctx, func() { refused = l.client.store.update(l, in) })
+	return cmp.Or(err, refused)
 }
 
 // Release implements [registry.Lease].

@@ -4,32 +4,36 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
+	"github.com/rollcall-go/rollcall/internal/bubble"
+	"github.com/rollcall-go/rollcall/internal/watchtest"
 	"github.com/rollcall-go/rollcall/memory"
 	"github.com/rollcall-go/rollcall/registry"
 )
 
-func TestAnEntryOutlivesItsOwnerByTheTTL(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		other := newStore(t)
+func TestConfig_TTLIsHowLongAnEntryOutlivesItsOwner(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		other := watchtest.NewMemory(t, registry.Options{})
 		owner := other.Client()
-		register(t, owner, instance("a"))
+		watchtest.Register(t, owner, instance("a"))
 		time.Sleep(time.Hour)
 		wantThere(t, other, true)
 		calls := owner.Calls()
-		owner.Close()
+		owner.Crash()
 		closed := time.Now()
 		for set, err := range other.Watch(t.Context(), web) {
-			if err != nil {
-				t.Fatal(err)
+			if err == nil && !time.Now().After(closed) {
+				continue // the first set
 			}
-			if len(set) == 0 {
-				break
+			var stale *registry.StaleError
+			if !errors.As(err, &stale) || len(set) != 1 || !slices.Equal(stale.Withheld, []string{"a"}) {
+				t.Errorf("the watch yields %d instances, %v; want the lost one, withheld", len(set), err)
 			}
+			break
 		}
 		// Its last renewal was up to a third of the TTL ago.
 		if took := time.Since(closed); took < memory.DefaultTTL*2/3 || took > memory.DefaultTTL {
@@ -41,15 +45,15 @@ func TestAnEntryOutlivesItsOwnerByTheTTL(t *testing.T) {
 	})
 }
 
-func TestTTLIsTheClientsOwn(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+func TestConfig_TTLIsOfOneClient(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		r, err := memory.NewWith(memory.Config{TTL: time.Minute})
 		if err != nil {
 			t.Fatal(err)
 		}
-		other := newClient(t, r)
-		register(t, r, instance("a"))
-		r.Close()
+		other := watchtest.NewMemoryClient(t, r)
+		watchtest.Register(t, r, instance("a"))
+		r.Crash()
 		time.Sleep(59 * time.Second)
 		wantThere(t, other, true)
 		time.Sleep(2 * time.Second)
@@ -57,7 +61,7 @@ func TestTTLIsTheClientsOwn(t *testing.T) {
 	})
 }
 
-func TestConfigIsValidated(t *testing.T) {
+func TestConfig_IsValidated(t *testing.T) {
 	for _, c := range []memory.Config{{TTL: -time.Second}, {TTL: time.Millisecond}, {Options: registry.Options{Burst: -1}}} {
 		if r, err := memory.NewWith(c); r != nil || !errors.Is(err, registry.ErrInvalid) {
 			t.Errorf("NewWith(%+v) returns %v, %v", c, r, err)
@@ -66,20 +70,20 @@ func TestConfigIsValidated(t *testing.T) {
 }
 
 // What registry.Lease says, of the driver alone: the portable layer makes up for a part of it.
-func TestLease(t *testing.T) {
-	announce := func(t *testing.T, r *memory.Registry, version string) (registry.Lease, <-chan error) {
+func TestLease_KeepsContractOfDriver(t *testing.T) {
+	register := func(t *testing.T, r *memory.Registry, version string) (lease registry.Lease, waited <-chan error) {
 		t.Helper()
 		in := instance("a")
 		in.Version = version
-		l, err := r.Driver().Announce(t.Context(), &in)
+		l, err := r.Driver().Register(t.Context(), &in, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
-		kept := make(chan error, 1)
+		ended := make(chan error, 1)
 		ctx, cancel := context.WithCancel(context.Background())
 		t.Cleanup(cancel)
-		go func() { kept <- l.Keep(ctx) }()
-		return l, kept
+		go func() { ended <- l.Wait(ctx) }()
+		return l, ended
 	}
 	version := func(r *memory.Registry) string {
 		set, err := r.Lookup(context.Background(), web)
@@ -89,11 +93,11 @@ func TestLease(t *testing.T) {
 		return set[0].Version
 	}
 	for name, test := range map[string]func(t *testing.T, r *memory.Registry){
-		"a later announcement replaces it": func(t *testing.T, r *memory.Registry) {
-			older, kept := announce(t, r, "older")
-			newer, _ := announce(t, newClient(t, r), "newer")
-			if err := <-kept; !errors.Is(err, registry.ErrReplaced) {
-				t.Errorf("Keep returns %v, want ErrReplaced", err)
+		"a later registration replaces it": func(t *testing.T, r *memory.Registry) {
+			older, waited := register(t, r, "older")
+			newer, _ := register(t, watchtest.NewMemoryClient(t, r), "newer")
+			if err := <-waited; !errors.Is(err, registry.ErrReplaced) {
+				t.Errorf("Wait returns %v, want ErrReplaced", err)
 			}
 			if err := older.Update(t.Context(), new(registry.Instance)); !errors.Is(err, registry.ErrReplaced) {
 				t.Errorf("Update returns %v, want ErrReplaced", err)
@@ -106,14 +110,14 @@ func TestLease(t *testing.T) {
 			}
 		},
 		"release": func(t *testing.T, r *memory.Registry) {
-			l, kept := announce(t, r, "1")
+			l, waited := register(t, r, "1")
 			for range 2 {
 				if err := l.Release(t.Context()); err != nil {
 					t.Errorf("Release: %v", err)
 				}
 			}
-			if err := <-kept; err != nil {
-				t.Errorf("Keep returns %v, want nil", err)
+			if err := <-waited; err != nil {
+				t.Errorf("Wait returns %v, want nil", err)
 			}
 			in := instance("a")
 			if err := l.Update(t.Context(), &in); !errors.Is(err, registry.ErrUnavailable) {
@@ -121,10 +125,10 @@ func TestLease(t *testing.T) {
 			}
 		},
 		"loss": func(t *testing.T, r *memory.Registry) {
-			l, kept := announce(t, r, "1")
+			l, waited := register(t, r, "1")
 			r.Expire("web", "a")
-			if err := <-kept; !errors.Is(err, registry.ErrUnavailable) {
-				t.Errorf("Keep returns %v, want ErrUnavailable", err)
+			if err := <-waited; !errors.Is(err, registry.ErrUnavailable) {
+				t.Errorf("Wait returns %v, want ErrUnavailable", err)
 			}
 			in := instance("a")
 			if err := l.Update(t.Context(), &in); !errors.Is(err, registry.ErrUnavailable) {
@@ -135,13 +139,13 @@ func TestLease(t *testing.T) {
 			}
 		},
 		"a context that has ended": func(t *testing.T, r *memory.Registry) {
-			l, _ := announce(t, r, "1")
+			l, _ := register(t, r, "1")
 			ctx, cancel := context.WithCancel(t.Context())
 			cancel()
 			in := instance("a")
 			in.Version = "2"
-			_, err := r.Driver().Announce(ctx, &in)
-			for op, err := range map[string]error{"Announce": err, "Update": l.Update(ctx, &in), "Release": l.Release(ctx), "Keep": l.Keep(ctx)} {
+			_, err := r.Driver().Register(ctx, &in, nil)
+			for op, err := range map[string]error{"Register": err, "Update": l.Update(ctx, &in), "Release": l.Release(ctx), "Wait": l.Wait(ctx), "Renew": l.Renew(ctx), "CheckReplaced": l.CheckReplaced(ctx)} {
 				if !errors.Is(err, context.Canceled) {
 					t.Errorf("%s returns %v", op, err)
 				}
@@ -153,7 +157,7 @@ func TestLease(t *testing.T) {
 		"what it was given may change afterwards": func(t *testing.T, r *memory.Registry) {
 			in := instance("a")
 			in.Metadata = map[string]string{"k": "v"}
-			if _, err := r.Driver().Announce(t.Context(), &in); err != nil {
+			if _, err := r.Driver().Register(t.Context(), &in, nil); err != nil {
 				t.Fatal(err)
 			}
 			in.Metadata["k"] = "changed"
@@ -161,37 +165,37 @@ func TestLease(t *testing.T) {
 				t.Errorf("found as %v, %v", set, err)
 			}
 		},
-		"the same content again wakes nobody": func(t *testing.T, r *memory.Registry) {
-			announce(t, r, "1")
-			src := r.Driver().Follow(web)
+		"the same content again wakes no source": func(t *testing.T, r *memory.Registry) {
+			register(t, r, "1")
+			src := r.Driver().Watch(web)
 			defer src.Close()
 			first, err := src.Next(t.Context())
 			if err != nil {
 				t.Fatal(err)
 			}
-			announce(t, r, "1")
+			register(t, r, "1")
 			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 			defer cancel()
 			if set, err := src.Next(ctx); !errors.Is(err, context.DeadlineExceeded) {
 				t.Errorf("Next returns %v, %v", set, err)
 			}
-			if again, err := src.Next(t.Context()); err != nil || again[0] != first[0] {
+			if again, err := src.Next(t.Context()); err != nil || again.Instances[0] != first.Instances[0] {
 				t.Errorf("afterwards Next returns %v, %v, want the same pointer", again, err)
 			}
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) { test(t, newStore(t)) })
+			bubble.Test(t, func(t *testing.T) { test(t, watchtest.NewMemory(t, registry.Options{})) })
 		})
 	}
 }
 
 // For the race detector: everything at once, on a few IDs.
-func TestConcurrentUse(t *testing.T) {
-	store := newStore(t)
+func TestRegistry_ConcurrentUse(t *testing.T) {
+	store := watchtest.NewMemory(t, registry.Options{})
 	var all sync.WaitGroup
 	for i := range 8 {
-		c := newClient(t, store)
+		c := watchtest.NewMemoryClient(t, store)
 		all.Go(func() {
 			for j := range 30 {
 				g, err := c.Register(t.Context(), instance(fmt.Sprint("i", (i+j)%3)))

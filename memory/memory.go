@@ -1,10 +1,13 @@
 // Package memory is a registry inside one process, for unit tests, demos and programs that need no other. It is a whole
-// backend: announcements are leases that expire, watches block until something changes, and any number of clients share
-// one store. What a test needs beyond that, such as an outage, a partition of one client or a lost entry, is injected
-// through [Registry].
+// backend: entries expire with their leases, watches block until something changes, and any number of clients share
+// one store. The methods of [Registry] inject what a test needs beyond that, such as an outage, a partition of one client or a
+// lost entry.
 //
-// Everything works inside a testing/synctest bubble, where leases expire in no real time; make the store with [New] there,
-// since a named one outlives the bubble.
+// A Lookup sees every change that any client has completed before it, and is not subject to the grace period of a set that shrinks
+// without an outage, so a test need not wait. A watch is subject to it; Options.OutageGrace = -1 turns it off.
+//
+// Everything works inside a testing/synctest bubble, in which leases expire in no real time. Make the store inside the bubble with
+// [New]: a named store outlives the bubble.
 package memory
 
 import (
@@ -22,7 +25,8 @@ const DefaultTTL = 15 * time.Second
 const minTTL = 10 * time.Millisecond
 
 // Registry is a client of a store in this process: a [registry.Registry] with faults to inject. It is safe for concurrent
-// use. Close it as any other; the store and the entries in it outlive it, each until its lease expires.
+// use. Close deregisters what it has registered; the store outlives it. After [Registry.Crash] the entries stay too, each until
+// its lease expires.
 type Registry struct {
 	*registry.Registry
 	client *client
@@ -31,10 +35,10 @@ type Registry struct {
 
 // Config tunes what [NewWith] returns. The zero value works; a zero field means its default.
 type Config struct {
-	// TTL is how long an entry that this client announces stays after the last renewal of its lease, as when the client
-	// was closed or a fault holds it off. Leases are renewed each third of it. Default: [DefaultTTL]; at least 10 ms.
+	// TTL is how long an entry of this client stays after the last renewal of its lease, for example after a crash or during a
+	// fault. Leases are renewed each third of it. Default: [DefaultTTL]; at least 10 ms.
 	TTL time.Duration
-	// Options are those of the portable layer.
+	// Options are the options of the portable layer.
 	Options registry.Options
 }
 
@@ -46,12 +50,12 @@ func (c Config) Validate() error {
 	return c.Options.Validate()
 }
 
-// New returns the first client of a new store, which nobody else can reach but through [Registry.Client].
+// New returns the first client of a new store. Other clients of it come from [Registry.Client].
 func New() *Registry {
 	return newRegistry(newStore(""), Config{})
 }
 
-// NewWith is New with other settings than the defaults. The error wraps [registry.ErrInvalid].
+// NewWith is New with settings. The error wraps [registry.ErrInvalid].
 func NewWith(c Config) (*Registry, error) {
 	if err := c.Validate(); err != nil {
 		return nil, err
@@ -59,20 +63,20 @@ func NewWith(c Config) (*Registry, error) {
 	return newRegistry(newStore(""), c), nil
 }
 
-// Named returns a new client of the store that memory://name opens: all that name it in this process share it. It is how
-// the test of a program that opens its registry by URL looks at the same store, and sets and expires what is in it; faults
-// of the client that it returns are its own, not the program's.
+// Named returns a new client of the store that memory://name opens. All clients of that name in this process share the store. A
+// test of a program that opens its registry by URL uses Named to look at the same store, and to set and expire entries. Faults
+// that are injected into the returned client do not affect the program's client.
 func Named(name string) *Registry {
 	return newRegistry(namedStore(name), Config{})
 }
 
-// Client returns a second client of the same store, with the same settings and with faults of its own: another process, as
-// far as r can tell. It works after r was closed, too. The caller closes it.
+// Client returns another client of the same store, with the same settings and with faults of its own. To r it looks like another
+// process. Client works after r was closed, too. The caller closes the result.
 func (r *Registry) Client() *Registry {
 	return newRegistry(r.client.store, r.config)
 }
 
-// Driver returns the driver under r, for a test that needs a fault that r does not offer and puts a decorator around it:
+// Driver returns the driver under r. A test that needs another fault puts a decorator around it:
 // registry.New(decorator{r.Driver()}, registry.Options{}). The faults and [Registry.Calls] of r apply to it.
 func (r *Registry) Driver() registry.Driver { return r.client }
 
@@ -82,10 +86,14 @@ func newRegistry(s *store, c Config) *Registry {
 		ttl = DefaultTTL
 	}
 	cl := &client{store: s, ttl: ttl}
-	return &Registry{Registry: registry.New(cl, c.Options), client: cl, config: c}
+	r, err := registry.New(cl, c.Options)
+	if err != nil {
+		panic(err) // NewWith refuses what Options.Validate does
+	}
+	return &Registry{Registry: r, client: cl, config: c}
 }
 
-// named holds the stores that have a name. They stay: an empty store is small, and a program has few.
+// named has the stores with a name. They stay: an empty store is small, and a program has few.
 var named = struct {
 	sync.Mutex
 	stores map[string]*store

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rollcall-go/rollcall/internal/watchtest"
 	"github.com/rollcall-go/rollcall/memory"
 	"github.com/rollcall-go/rollcall/registry"
 )
@@ -20,13 +21,17 @@ func open(t *testing.T, url string) *registry.Registry {
 	if err != nil {
 		t.Fatal(err)
 	}
-	closed(t, r)
+	t.Cleanup(func() {
+		if err := r.Close(); err != nil {
+			t.Errorf("Close: %v", err)
+		}
+	})
 	return r
 }
 
-func TestOpenSharesStoresByName(t *testing.T) {
+func TestOpen_SharesStoresByName(t *testing.T) {
 	one, again, upper, unnamed := open(t, "memory://one"), open(t, "memory://one/"), open(t, "memory://One"), open(t, "memory://")
-	g := register(t, one, instance("a"))
+	g := watchtest.Register(t, one, instance("a"))
 	wantThere(t, again, true)
 	wantThere(t, upper, false)
 	wantThere(t, unnamed, false)
@@ -45,7 +50,7 @@ func TestOpenSharesStoresByName(t *testing.T) {
 		t.Error(err)
 	}
 
-	g = register(t, unnamed, instance("a"))
+	g = watchtest.Register(t, unnamed, instance("a"))
 	nameless := memory.Named("")
 	defer nameless.Close()
 	wantThere(t, nameless, true)
@@ -57,23 +62,20 @@ func TestOpenSharesStoresByName(t *testing.T) {
 	}
 }
 
-func TestANamedStoreOutlivesItsClients(t *testing.T) {
-	first, err := openers.Open(t.Context(), "memory://outlives?ttl=1h")
-	if err != nil {
-		t.Fatal(err)
-	}
-	register(t, first, instance("a"))
-	first.Close()
+func TestNamed_StoreOutlivesItsClients(t *testing.T) {
+	first := memory.Named("outlives")
+	watchtest.Register(t, first, instance("a"))
+	first.Crash()
 	second := open(t, "memory://outlives")
 	wantThere(t, second, true)
-	if err := register(t, second, instance("a")).Deregister(t.Context()); err != nil { // -count runs this again
+	if err := watchtest.Register(t, second, instance("a")).Deregister(t.Context()); err != nil { // -count runs this again
 		t.Error(err)
 	}
 }
 
-func TestOpenTakesOptions(t *testing.T) {
+func TestOpen_ReadsOptions(t *testing.T) {
 	dir := t.TempDir()
-	r := open(t, "memory://options?ttl=10ms&linger=-1s&cache-dir="+dir)
+	r := open(t, "memory://options?ttl=10ms&linger=off&cache-dir="+dir)
 	for range r.Watch(t.Context(), web) {
 		break
 	}
@@ -87,7 +89,7 @@ func TestOpenTakesOptions(t *testing.T) {
 	}
 }
 
-func TestOpenRefuses(t *testing.T) {
+func TestOpen_Refuses(t *testing.T) {
 	for url, want := range map[string][]string{
 		"memory://user:hunter2@one":       {"user", "credentials"},
 		"memory://:hunter2@one":           {"user"},
@@ -109,11 +111,11 @@ func TestOpenRefuses(t *testing.T) {
 		}
 		for _, part := range want {
 			if !strings.Contains(err.Error(), part) {
-				t.Errorf("%s: the error %q does not hold %q", url, err, part)
+				t.Errorf("%s: the error %q does not contain %q", url, err, part)
 			}
 		}
 		if strings.Contains(err.Error(), "hunter2@") || strings.Contains(url, ":hunter2@") && strings.Contains(err.Error(), "hunter2") {
-			t.Errorf("%s: the error %q holds the password", url, err)
+			t.Errorf("%s: the error %q contains the password", url, err)
 		}
 	}
 }

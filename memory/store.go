@@ -11,35 +11,52 @@ import (
 	"github.com/rollcall-go/rollcall/registry"
 )
 
-// store holds the entries of all services. It has no goroutine: the timers of leases, and its callers, do the work.
+// store has the entries of all services, and the values of all keys. It has no goroutine: the timers of leases, and its callers, do the work.
 type store struct {
 	name string
 
 	mu       sync.Mutex
-	services map[string]*service // those that have entries or followers
+	services map[string]*service // if they have entries or sources
+	values   values
 }
 
 // service is what the store knows of one service.
 type service struct {
-	name      string
-	entries   map[string]entry // by ID
-	followers int              // open sources; they compare revisions, so the service stays for as long as there is one
-	revision  int              // counts the changes of entries
-	set       []*registry.Instance
-	changed   chan struct{} // closed at the next change; nil while nobody waits
+	name     string
+	entries  map[string]entry // by ID
+	sources  int              // how many are open; they compare revisions, so the service stays for as long as there is one
+	revision int              // counts the changes of entries
+	set      []*registry.Instance
+	changed  chan struct{} // closed at the next change; nil while no source waits
+	departed []departure   // the newest, in order; empty while there is no source
 }
 
-// entry is an announced instance and what holds it. The instance is never changed: all readers share it.
+// departure is an instance that its owner deregistered.
+type departure struct {
+	id       string
+	revision int // of the first set without it
+	at       time.Time
+}
+
+// A source reads departures with its next set, which many may leave before. So a service remembers the newest maxDepartures, and
+// all that are younger than minDepartureMemory.
+const (
+	maxDepartures      = 1000
+	minDepartureMemory = 10 * time.Second
+)
+
+// entry is a registered instance and its lease. The instance is never changed: all readers share it.
 type entry struct {
 	in    *registry.Instance
 	lease *lease
 }
 
 func newStore(name string) *store {
-	return &store{name: name, services: map[string]*service{}}
+	return &store{name: name, services: map[string]*service{},
+		values: values{byKey: map[string]*registry.Value{}, changed: map[string]chan struct{}{}}}
 }
 
-// service returns the service of that name, made where there is none. s.mu is held.
+// service returns the service of that name. It makes one if there is none. s.mu is locked.
 func (s *store) service(name string) *service {
 	v := s.services[name]
 	if v == nil {
@@ -49,14 +66,14 @@ func (s *store) service(name string) *service {
 	return v
 }
 
-// tidy forgets v where nothing refers to it. s.mu is held.
+// tidy removes v if nothing refers to it. s.mu is locked.
 func (s *store) tidy(v *service) {
-	if len(v.entries) == 0 && v.followers == 0 {
+	if len(v.entries) == 0 && v.sources == 0 {
 		delete(s.services, v.name)
 	}
 }
 
-// put replaces the entry of l's instance. What is the same keeps its pointer, and is no change. The store's mutex is held.
+// put replaces the entry of l's instance. The same content keeps its pointer, and is no change. The store's mutex is locked.
 func (v *service) put(in *registry.Instance, l *lease) {
 	if old, ok := v.entries[in.ID]; ok && old.in.Equal(in) {
 		v.entries[in.ID] = entry{old.in, l}
@@ -66,7 +83,7 @@ func (v *service) put(in *registry.Instance, l *lease) {
 	v.touch()
 }
 
-// touch notes a change of the entries and wakes all that wait for one. The store's mutex is held.
+// touch counts a change of the entries and wakes the sources that wait for one. The store's mutex is locked.
 func (v *service) touch() {
 	v.revision++
 	v.set = nil
@@ -76,7 +93,7 @@ func (v *service) touch() {
 	}
 }
 
-// snapshot returns the set, which all readers share until the next change. The store's mutex is held.
+// snapshot returns the set, which all readers share until the next change. The store's mutex is locked.
 func (v *service) snapshot() []*registry.Instance {
 	if v.set == nil {
 		v.set = make([]*registry.Instance, 0, len(v.entries))
@@ -88,8 +105,8 @@ func (v *service) snapshot() []*registry.Instance {
 	return v.set
 }
 
-// announce writes in and returns the lease that holds it. A lease that held the same ID loses it in the same step.
-func (s *store) announce(c *client, in *registry.Instance) *lease {
+// register writes in and returns its lease. The lease that had the same ID ends in the same step.
+func (s *store) register(c *client, in *registry.Instance) *lease {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	v := s.service(in.Service)
@@ -144,17 +161,49 @@ func (s *store) update(l *lease, in *registry.Instance) error {
 	return l.why
 }
 
-// release removes l's entry, unless it is gone or another's already.
+// release removes l's entry, unless it is gone or another's already. Its owner leaves on purpose.
 func (s *store) release(l *lease) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !l.over {
-		s.remove(l, nil)
+	if l.over {
+		return
+	}
+	v := s.services[l.service]
+	s.remove(l, nil)
+	if v.sources > 0 {
+		now := time.Now()
+		v.departed = append(v.departed, departure{l.id, v.revision, now})
+		for len(v.departed) > maxDepartures && now.Sub(v.departed[0].at) >= minDepartureMemory {
+			v.departed = v.departed[1:]
+		}
 	}
 }
 
-// lose removes an entry behind its owner's back.
-func (s *store) lose(service, id string) bool {
+// departedSince returns the IDs of the instances that were released after that revision.
+func (s *store) departedSince(v *service, revision int) (ids []string) {
+	if revision == nothing {
+		return nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, d := range slices.Backward(v.departed) {
+		if d.revision <= revision {
+			break
+		}
+		ids = append(ids, d.id)
+	}
+	return ids
+}
+
+// revision returns the number of changes of a service.
+func (s *store) revision(v *service) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return v.revision
+}
+
+// expireNow removes an entry without its owner.
+func (s *store) expireNow(service, id string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	e, ok := s.find(service, id)
@@ -164,7 +213,7 @@ func (s *store) lose(service, id string) bool {
 	return ok
 }
 
-// setStatus changes an entry behind its owner's back.
+// setStatus changes the status of an entry without its owner.
 func (s *store) setStatus(service, id string, status registry.Status) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -177,7 +226,7 @@ func (s *store) setStatus(service, id string, status registry.Status) bool {
 	return ok
 }
 
-// find returns an entry. s.mu is held.
+// find returns an entry. s.mu is locked.
 func (s *store) find(service, id string) (entry, bool) {
 	v := s.services[service]
 	if v == nil {
@@ -187,13 +236,21 @@ func (s *store) find(service, id string) (entry, bool) {
 	return e, ok
 }
 
-// remove ends l and removes its entry. s.mu is held, and l is not over.
+// remove ends l and removes its entry. s.mu is locked, and l is not over.
 func (s *store) remove(l *lease, why error) {
 	l.end(why)
 	v := s.services[l.service]
 	delete(v.entries, l.id)
 	v.touch()
 	s.tidy(v)
+}
+
+// isReplaced reports whether another lease than l has the entry.
+func (s *store) isReplaced(l *lease) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	e, ok := s.find(l.service, l.id)
+	return ok && e.lease != l
 }
 
 // names returns the services that have entries.
@@ -205,24 +262,27 @@ func (s *store) names() []string {
 	})
 }
 
-// follow counts a source as a follower of its service until unfollow.
-func (s *store) follow(name string) *service {
+// open returns a service for a source, which is counted until close.
+func (s *store) open(name string) *service {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	v := s.service(name)
-	v.followers++
+	v.sources++
 	return v
 }
 
-func (s *store) unfollow(v *service) {
+func (s *store) close(v *service) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	v.followers--
+	v.sources--
+	if v.sources == 0 {
+		v.departed = nil
+	}
 	s.tidy(v)
 }
 
-// since returns the set and its revision where that is not the one seen, and otherwise a channel that closes at the next
-// change. A reader compares revisions instead of receiving events, so it can miss nothing and needs no queue.
+// since returns the set and its revision if that is another than seen, and otherwise a channel that closes at the next change. A source
+// compares revisions instead of receiving events, so it can miss nothing and needs no queue.
 func (s *store) since(v *service, seen int) (set []*registry.Instance, revision int, changed <-chan struct{}) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

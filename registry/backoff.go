@@ -4,10 +4,12 @@ import (
 	"context"
 	"math/rand/v2"
 	"time"
+
+	"github.com/rollcall-go/rollcall/internal/sleep"
 )
 
-// backoff spaces attempts that fail in a row: exponential, with equal jitter, so that a fleet that lost its registry at
-// one instant does not come back at one instant, and nobody asks again at once.
+// backoff spaces failed attempts exponentially, with equal jitter: a fleet that lost its registry at one instant must not come back at
+// one instant, and a process must not ask again at once.
 type backoff struct {
 	min, max time.Duration
 	failures int
@@ -17,10 +19,10 @@ func (r *Registry) newBackoff() *backoff {
 	return &backoff{min: r.opts.BackoffMin, max: r.opts.BackoffMax}
 }
 
-// wait blocks for the time that is due after one more failure. It reports whether ctx is still alive.
+// wait counts a failure and blocks for the time that follows it. It reports whether ctx is still alive.
 func (b *backoff) wait(ctx context.Context) bool {
 	half := b.ceiling() / 2
-	return sleep(ctx, half+rand.N(half+1))
+	return sleep.For(ctx, half+rand.N(half+1))
 }
 
 // ceiling counts a failure and returns the longest wait that may follow it.
@@ -33,25 +35,10 @@ func (b *backoff) ceiling() time.Duration {
 	return ceiling
 }
 
-// stood says that what is attempted went well for d. Only what went well for a while is a success that is followed by a
-// first failure: a store that flaps is to be approached slowly.
-func (b *backoff) stood(d time.Duration) {
+// worked records that attempts succeeded for d before they failed again. If d is longer than the longest wait, the next failure counts as
+// the first. Otherwise it counts as one more in a row, so that a store that flaps is not asked again at once.
+func (b *backoff) worked(d time.Duration) {
 	if d > b.max {
 		b.failures = 0
-	}
-}
-
-// sleep blocks for d and reports whether ctx is still alive.
-func sleep(ctx context.Context, d time.Duration) bool {
-	if d <= 0 {
-		return ctx.Err() == nil
-	}
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-t.C:
-		return ctx.Err() == nil
 	}
 }

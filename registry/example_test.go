@@ -23,10 +23,10 @@ func ExampleOpeners() {
 	fmt.Println(err)
 	// Output:
 	// memory example-openers
-	// rollcall: open: invalid: URL: scheme "zookeeper" is none of those that this program can open: memory
+	// rollcall: open: invalid: URL: scheme "zookeeper" is unknown; this program can open: memory
 }
 
-// An instance is announced until Deregister.
+// The instance stays registered until Deregister.
 func ExampleRegistry_Register() {
 	reg := memory.New()
 	defer reg.Close()
@@ -47,7 +47,7 @@ func ExampleRegistry_Register() {
 	// <nil>
 }
 
-// A loop over a watch sees the full set at once and after each change. An error beside a set does not end it.
+// A loop over a watch sees the full set at once and after each change. An error says why the set beside it may be out of date.
 func ExampleRegistry_Watch() {
 	reg := memory.New()
 	defer reg.Close()
@@ -58,7 +58,7 @@ func ExampleRegistry_Watch() {
 
 	for set, err := range reg.Watch(ctx, registry.Query{Service: "greeter"}) {
 		if err != nil {
-			log.Print(err) // the set is the last good one, and the watch goes on
+			log.Print(err) // why set may be out of date: it is the last good one, or nil if none is known yet
 		}
 		for _, in := range set {
 			fmt.Println(in.Address)

@@ -21,11 +21,11 @@ type fake struct {
 	changed  chan struct{}
 	revision int
 	err      error         // every call answers it at once
-	gate     chan struct{} // every call waits until it is closed, where there is one
+	gate     chan struct{} // every call waits until it is closed, if it is not nil
 	closed   int
 
-	announces, updates, releases, nexts []time.Time
-	followed, sourcesClosed             int
+	registers, updates, releases, nexts []time.Time
+	watched, sourcesClosed              int
 }
 
 func newFake() *fake {
@@ -38,7 +38,10 @@ func newRegistry(t *testing.T, d registry.Driver, o registry.Options) *registry.
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.NewTextHandler(io.Discard, nil))
 	}
-	r := registry.New(d, o)
+	r, err := registry.New(d, o)
+	if err != nil {
+		t.Fatal(err)
+	}
 	t.Cleanup(func() {
 		if err := r.Close(); err != nil {
 			t.Errorf("Close: %v", err)
@@ -63,7 +66,7 @@ func (d *fake) write(in *registry.Instance) {
 	d.wake()
 }
 
-// wake lets every Next return, and every Keep look again.
+// wake lets every Next return, and every Wait look again.
 func (d *fake) wake() {
 	d.revision++
 	close(d.changed)
@@ -113,7 +116,7 @@ func (d *fake) count(of *[]time.Time) int {
 	return len(*of)
 }
 
-// enter notes a call and waits where it is to wait.
+// enter notes a call and waits for the gate.
 func (d *fake) enter(ctx context.Context, calls *[]time.Time) error {
 	d.mu.Lock()
 	*calls = append(*calls, time.Now())
@@ -131,8 +134,8 @@ func (d *fake) enter(ctx context.Context, calls *[]time.Time) error {
 	return d.err
 }
 
-func (d *fake) Announce(ctx context.Context, in *registry.Instance) (registry.Lease, error) {
-	if err := d.enter(ctx, &d.announces); err != nil {
+func (d *fake) Register(ctx context.Context, in *registry.Instance, prev registry.Lease) (registry.Lease, error) {
+	if err := d.enter(ctx, &d.registers); err != nil {
 		return nil, err
 	}
 	d.mu.Lock()
@@ -142,6 +145,8 @@ func (d *fake) Announce(ctx context.Context, in *registry.Instance) (registry.Le
 	d.write(in)
 	return l, nil
 }
+
+func (d *fake) WatchValue(string) registry.ValueSource { return registry.NoValues() }
 
 func (d *fake) Services(context.Context) ([]string, error) {
 	d.mu.Lock()
@@ -156,12 +161,12 @@ func (d *fake) Close() error {
 	return nil
 }
 
-func (d *fake) String() string { return "fake" }
+func (d *fake) Properties() registry.Properties { return registry.Properties{Name: "fake"} }
 
-func (d *fake) Follow(q registry.Query) registry.Source {
+func (d *fake) Watch(q registry.Query) registry.Source {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.followed++
+	d.watched++
 	return &fakeSource{d: d, q: q, seen: -1}
 }
 
@@ -172,7 +177,20 @@ type fakeLease struct {
 
 func (l *fakeLease) key() string { return l.in.Service + "/" + l.in.ID }
 
-func (l *fakeLease) Keep(ctx context.Context) error {
+func (l *fakeLease) TTL() time.Duration { return 0 }
+
+func (l *fakeLease) Renew(context.Context) error { return nil }
+
+func (l *fakeLease) CheckReplaced(context.Context) error {
+	l.d.mu.Lock()
+	defer l.d.mu.Unlock()
+	if owner := l.d.owners[l.key()]; owner != nil && owner != l {
+		return registry.ErrReplaced
+	}
+	return l.d.err
+}
+
+func (l *fakeLease) Wait(ctx context.Context) error {
 	for {
 		l.d.mu.Lock()
 		owner, err, changed := l.d.owners[l.key()], l.d.err, l.d.changed
@@ -226,10 +244,10 @@ type fakeSource struct {
 	seen int
 }
 
-func (s *fakeSource) Next(ctx context.Context) ([]*registry.Instance, error) {
+func (s *fakeSource) Next(ctx context.Context) (registry.Set, error) {
 	if err := s.d.enter(ctx, &s.d.nexts); err != nil {
 		s.seen = -1
-		return nil, err
+		return registry.Set{}, err
 	}
 	for {
 		s.d.mu.Lock()
@@ -239,14 +257,14 @@ func (s *fakeSource) Next(ctx context.Context) ([]*registry.Instance, error) {
 		switch {
 		case err != nil:
 			s.seen = -1
-			return nil, err
+			return registry.Set{}, err
 		case revision != s.seen:
 			s.seen = revision
-			return set, nil
+			return registry.Set{Instances: set}, nil
 		}
 		select {
 		case <-ctx.Done():
-			return nil, ctx.Err()
+			return registry.Set{}, ctx.Err()
 		case <-changed:
 		}
 	}
@@ -257,67 +275,6 @@ func (s *fakeSource) Close() error {
 	defer s.d.mu.Unlock()
 	s.d.sourcesClosed++
 	return nil
-}
-
-// pair is what a watch yields at once.
-type pair struct {
-	set []*registry.Instance
-	err error
-	at  time.Time
-}
-
-// watcher collects what a watch yields.
-type watcher struct {
-	mu    sync.Mutex
-	pairs []pair
-	done  chan struct{}
-	stop  context.CancelFunc
-}
-
-// watch starts a watch in a goroutine. It ends with the Registry at the latest.
-func watch(t *testing.T, d registry.Discovery, q registry.Query) *watcher {
-	ctx, cancel := context.WithCancel(context.Background())
-	w := &watcher{done: make(chan struct{}), stop: cancel}
-	t.Cleanup(cancel)
-	go func() {
-		defer close(w.done)
-		for set, err := range d.Watch(ctx, q) {
-			w.mu.Lock()
-			w.pairs = append(w.pairs, pair{set, err, time.Now()})
-			w.mu.Unlock()
-		}
-	}()
-	return w
-}
-
-func (w *watcher) all() []pair {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return slices.Clone(w.pairs)
-}
-
-func (w *watcher) last(t *testing.T) pair {
-	t.Helper()
-	all := w.all()
-	if len(all) == 0 {
-		t.Fatal("the watch has yielded nothing")
-	}
-	return all[len(all)-1]
-}
-
-func ids(set []*registry.Instance) []string {
-	out := []string{}
-	for _, in := range set {
-		out = append(out, in.ID)
-	}
-	return out
-}
-
-func wantIDs(t *testing.T, set []*registry.Instance, want ...string) {
-	t.Helper()
-	if got := ids(set); !slices.Equal(got, want) && len(got)+len(want) > 0 {
-		t.Errorf("the set is %q, want %q", got, want)
-	}
 }
 
 func instance(id string) registry.Instance {

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/rollcall-go/rollcall/internal/bubble"
+	"github.com/rollcall-go/rollcall/internal/watchtest"
 	"github.com/rollcall-go/rollcall/registry"
 )
 
@@ -16,7 +18,7 @@ var full = registry.Instance{
 }
 
 // The JSON form is stored in registries and on disk: a change here breaks what is out there.
-func TestTheJSONFormIsStable(t *testing.T) {
+func TestInstance_JSONFormIsStable(t *testing.T) {
 	const want = `{"id":"a-1","service":"web","address":"[2001:db8::7]:443","endpoints":{"http":"10.0.0.7:8080"},` +
 		`"version":"1.2.3","zone":"eu-1a","tags":["b","ä"],"metadata":{"k":"v"},"weight":7,"status":"warning"}`
 	got, err := json.Marshal(full)
@@ -36,7 +38,7 @@ func TestTheJSONFormIsStable(t *testing.T) {
 	}
 }
 
-func TestCloneSharesNothing(t *testing.T) {
+func TestClone_SharesNothing(t *testing.T) {
 	c := full.Clone()
 	if !reflect.DeepEqual(*c, full) || !c.Equal(&full) {
 		t.Fatalf("the clone is %+v", c)
@@ -50,7 +52,7 @@ func TestCloneSharesNothing(t *testing.T) {
 	}
 }
 
-func TestEqualSeesEveryField(t *testing.T) {
+func TestEqual_ComparesEveryField(t *testing.T) {
 	v := reflect.ValueOf(full)
 	for i := range v.NumField() {
 		c := full.Clone()
@@ -69,7 +71,7 @@ func TestEqualSeesEveryField(t *testing.T) {
 	}
 }
 
-func TestMatches(t *testing.T) {
+func TestQuery_Matches(t *testing.T) {
 	for _, c := range []struct {
 		q    registry.Query
 		want bool
@@ -92,7 +94,7 @@ func TestMatches(t *testing.T) {
 	}
 }
 
-func TestStatusText(t *testing.T) {
+func TestStatus_Text(t *testing.T) {
 	for s, want := range map[registry.Status]string{
 		registry.Passing: "passing", registry.Warning: "warning", registry.Critical: "critical", registry.Maintenance: "maintenance",
 	} {
@@ -107,5 +109,36 @@ func TestStatusText(t *testing.T) {
 	var s registry.Status
 	if err := s.UnmarshalText([]byte("Passing")); !errors.Is(err, registry.ErrInvalid) || !strings.Contains(err.Error(), `"Passing"`) {
 		t.Errorf("Passing is read: %v", err)
+	}
+}
+
+func TestDrained_IsRegisteredAndFoundAsDrained(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
+		reg, other := newStore(t)
+		in := instance("a")
+		in.Weight = registry.Drained
+		if got := watchtest.Register(t, reg, in).Instance().Weight; got != registry.Drained {
+			t.Errorf("Instance has weight %d", got)
+		}
+		for range 2 { // what is found is registered again
+			set, err := other.Lookup(t.Context(), web)
+			if err != nil || len(set) != 1 || set[0].Weight != registry.Drained {
+				t.Fatalf("found as %v, %v", set, err)
+			}
+			watchtest.Register(t, reg, *set[0])
+		}
+	})
+}
+
+func TestDrained_StaysInJSON(t *testing.T) {
+	in := instance("a")
+	in.Weight = registry.Drained
+	text, err := json.Marshal(in)
+	var back registry.Instance
+	if err == nil {
+		err = json.Unmarshal(text, &back)
+	}
+	if err != nil || !back.Equal(&in) || !strings.Contains(string(text), `"weight":-1`) {
+		t.Errorf("%s is read as %+v, %v", text, back, err)
 	}
 }

@@ -7,10 +7,11 @@ import (
 	"github.com/rollcall-go/rollcall/internal/delta"
 )
 
-// merge returns what q selects of raw, in order, with the pointers of old for instances that did not change, and whether
-// nothing changed at all. It changes neither old nor raw, and returns raw itself where that is the answer, as it is from a driver
-// that knows what changed. Where raw has the pointers of old in their order, it looks at nothing but them: of many instances one
-// at a time changes.
+// merge returns the instances of raw that q selects, sorted, and whether they are the same as those in old. An instance that did not
+// change has the pointer that it has in old. merge changes neither old nor raw, and may return raw itself.
+//
+// As long as raw has the pointers of old, in the same order, it compares pointers only: a driver that knows what changed returns such
+// a slice, and of many instances one changes at a time.
 func merge(old, raw []*Instance, q Query) (set []*Instance, same bool) {
 	set, own := selected(old, raw, q)
 	same = len(set) == len(old)
@@ -38,20 +39,21 @@ func merge(old, raw []*Instance, q Query) (set []*Instance, same bool) {
 	return set, same
 }
 
-// selected returns what q selects of raw, sorted, each ID and address once: where a store has one twice, as Consul does after an
-// announcement that had to move to another agent, the copy that passes counts. It reports whether that is a slice of its own, and
-// not a part of raw.
+// selected returns the instances of raw that q selects, sorted, each ID and address once. If a store has an instance twice, as Consul
+// does after a registration that moved to another agent, the copy that passes counts. selected reports whether the slice is its own,
+// and not a part of raw.
 func selected(old, raw []*Instance, q Query) (set []*Instance, own bool) {
-	if set = raw[:0]; set == nil {
-		set = []*Instance{} // which is known to be empty
+	set = raw[:0]
+	if set == nil {
+		set = []*Instance{} // not nil: the set is known to be empty
 	}
-	sorted, follows := true, false // follows: the last one was one of old, and those that come next there are greater
+	sorted, follows := true, false // follows: the last instance was in old, so the next ones from old are greater
 	i := 0
 	for j, in := range raw {
 		k := delta.Find(old, i, in)
 		kept := k >= 0
 		switch {
-		case kept: // those before it have gone, or were replaced
+		case kept: // the old instances before k are missing from raw, or were replaced
 			i = k + 1
 		case !q.Matches(in):
 			if !own {
@@ -59,7 +61,8 @@ func selected(old, raw []*Instance, q Query) (set []*Instance, own bool) {
 			}
 			continue
 		}
-		if n := len(set); n > 0 && !(kept && follows) && compareInstances(set[n-1], in) >= 0 {
+		n := len(set)
+		if n > 0 && !(kept && follows) && compareInstances(set[n-1], in) >= 0 {
 			sorted = false
 		}
 		if own {

@@ -7,9 +7,9 @@ import (
 	"testing"
 )
 
-// The shortcuts for what did not change must not show: whatever came before, the set is what q selects, sorted, each
+// The shortcuts for what did not change must not show: after any other sets, the set is what q selects, sorted, each
 // once, and an instance that says the same keeps its pointer.
-func TestMergeIsExact(t *testing.T) {
+func TestMerge_IsExact(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(1, 2))
 	q := Query{Service: "s", Version: "1", AnyStatus: true}
 	var old []*Instance
@@ -66,7 +66,7 @@ func TestMergeIsExact(t *testing.T) {
 }
 
 // What a driver made of its last set and one change is not copied.
-func TestMergeTakesWhatIsTheAnswer(t *testing.T) {
+func TestMerge_ReturnsRawItselfIfItIsTheResult(t *testing.T) {
 	q := Query{Service: "s", AnyStatus: true}
 	in := func(id string) *Instance { return &Instance{ID: id, Service: "s", Address: "h:1"} }
 	a, b, c, d := in("a"), in("b"), in("c"), in("d")

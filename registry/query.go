@@ -8,9 +8,9 @@ import (
 
 // Query selects instances of one service. The zero value of each field but Service selects all.
 type Query struct {
-	Service   string            `json:"service"`              // required; compared to the letter, case included
+	Service   string            `json:"service"`              // required; case counts
 	Tags      []string          `json:"tags,omitempty"`       // all must be present, in any order
-	Version   string            `json:"version,omitempty"`    // exact, where set
+	Version   string            `json:"version,omitempty"`    // exact, if set
 	Metadata  map[string]string `json:"metadata,omitempty"`   // all pairs must be present
 	AnyStatus bool              `json:"any_status,omitempty"` // also instances that are not passing
 }
@@ -41,13 +41,13 @@ func (q Query) normal() Query {
 	return q
 }
 
-// wide is what a feed follows for q: the status is its readers' matter.
+// wide returns the query that the feed for q watches: its readers select by status.
 func (q Query) wide() Query {
 	q.AnyStatus = true
 	return q
 }
 
-// key is equal for queries that have one normal form, and for no others.
+// key returns the same text for queries with the same normal form, and different texts for others.
 func (q Query) key() string {
 	b, err := json.Marshal(q.normal())
 	if err != nil {

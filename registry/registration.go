@@ -1,45 +1,39 @@
 package registry
 
 import (
-	"cmp"
 	"context"
-	"errors"
-	"fmt"
 	"sync"
 	"time"
 )
 
-// releaseTimeout bounds taking back an entry that nobody waits for.
-const releaseTimeout = 5 * time.Second
-
-// registration is one announcement and its keeper. What should stand is want; the keeper and the callers of Update and
-// Deregister bring the store there, one writer at a time.
+// registration is one registered instance. A goroutine, the keeper, renews it and registers it again after a loss. The keeper and the
+// callers of Update and Deregister write to the store, one at a time: see [wish].
 type registration struct {
 	r           *Registry
-	service, id string // of every want
-	// ctx ends with Deregister and with Close. It governs the keeper's waiting, but no write in flight: to cut one off
-	// would leave open whether it took place. It is held here since the keeper outlives Register.
-	ctx  context.Context
-	stop context.CancelFunc
-	done chan struct{} // closed when the keeper has ended
-	turn chan struct{} // holds a token; whoever has taken it may write to the store
+	service, id string // the same in all content
+	// ctx ends when Deregister is called, and when Close begins to deregister. It ends the keeper's waits, but no write in flight:
+	// after a write that was cut off, it would be unknown whether the store has it. It is a field because the keeper outlives Register.
+	ctx    context.Context
+	stop   context.CancelFunc
+	done   chan struct{} // closed when the keeper and the goroutine of catchUp have ended
+	writer chan struct{} // the writer lock: has a token while nothing writes to the store
 
-	mu       sync.Mutex
-	want     *Instance
-	written  *Instance          // what the last successful write wrote
-	lease    Lease              // the newest
-	err      error              // why want does not stand; nil while it does
-	stood    chan struct{}      // closed, and replaced, when an announcement has succeeded, or was refused for what an Update wants
-	refused  refusal            // the newest
-	renew    context.CancelFunc // makes the keeper announce afresh
-	gone     bool               // Deregister was called
-	released bool               // and the store has confirmed it
-}
-
-// refusal is why the store takes no announcement of an instance, though it took what was written before.
-type refusal struct {
-	want *Instance
-	err  error
+	mu           sync.Mutex
+	content      *Instance     // the content of the last successful write
+	wishes       []*wish       // the contents of Updates that are neither written nor refused, the oldest first
+	lease        Lease         // the lease that the driver's Register returned last, alone or beside an error
+	err          error         // why the entry is lost; nil while it is registered
+	since        time.Time     // when the entry was last registered, lost or replaced
+	losses       uint64        // how often the entry was lost or replaced
+	behind       error         // why an Update that gave up is not written yet; ignored if wishes is empty
+	replaced     error         // the ErrReplaced that an Update got, until the keeper has handled it
+	restored     chan struct{} // closed, and replaced, when the instance is registered again or a wish was refused
+	endWait      func()        // ends Wait and the renewals; nil while they do not run
+	running      int           // number of running goroutines: the keeper and catchUp
+	catching     bool          // catchUp runs
+	deregistered bool          // Deregister was called
+	releasers    int           // calls of Deregister that wait for the writer lock
+	released     bool          // the store has confirmed the release
 }
 
 // Register implements [Registrar].
@@ -48,283 +42,116 @@ func (r *Registry) Register(ctx context.Context, in Instance) (Registration, err
 	if err != nil {
 		return nil, &Error{Op: "register", Service: in.Service, ID: in.ID, Err: err}
 	}
+	r.wrote(g.service)
 	return g, nil
 }
 
 func (r *Registry) register(ctx context.Context, in Instance) (*registration, error) {
-	opCtx, end, err := r.begin(ctx)
+	opCtx, end, err := r.beginRegister(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer end()
-	want, err := r.prepare(ctx, opCtx, "register", in)
+	want, err := r.prepare(ctx, opCtx, in)
 	if err != nil {
 		return nil, err
 	}
-	var lease Lease
-	err = r.retry(ctx, opCtx, "register", want.Service, want.ID, func(ctx context.Context) (err error) {
-		lease, err = r.driver.Announce(ctx, want)
+	entry := entryID{want.Service, want.ID}
+	lease := r.resumeAbandoned(entry)
+	start := time.Now()
+	err = r.retry(ctx, opCtx, "register", want.Service, want.ID, func(ctx context.Context) error {
+		newer, err := r.driver.Register(ctx, want, lease)
+		if newer != nil {
+			lease = newer
+		}
 		return err
 	})
 	if err != nil {
+		r.abandon(entry, lease)
 		return nil, err
 	}
 	g := &registration{
-		r: r, service: want.Service, id: want.ID, done: make(chan struct{}), turn: make(chan struct{}, 1),
-		want: want, written: want, lease: lease, stood: make(chan struct{}),
+		r: r, service: want.Service, id: want.ID, done: make(chan struct{}), writer: make(chan struct{}, 1),
+		content: want, lease: lease, since: time.Now(), restored: make(chan struct{}), running: 1,
 	}
-	g.ctx, g.stop = context.WithCancel(r.ctx)
-	g.turn <- struct{}{}
-	if !r.start(g.keep) {
-		// Closed in between: the caller gets no handle, so nobody else can take the entry back.
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), releaseTimeout)
-		defer cancel()
-		lease.Release(ctx)
+	g.ctx, g.stop = context.WithCancel(r.writes)
+	g.writer <- struct{}{}
+	if !r.adopt(g) {
+		r.abandon(entry, lease) // closed in between, and the caller gets no handle
 		return nil, ErrClosed
 	}
+	r.emit(pendingEvent{Event: Event{Kind: Registered, Service: g.service, ID: g.id, Took: time.Since(start)}})
 	return g, nil
+}
+
+// beginRegister is beginWrite for Register: Close waits for such a call before it ends the watches.
+func (r *Registry) beginRegister(ctx context.Context) (context.Context, func(), error) {
+	opCtx, end, err := r.beginUntil(ctx, r.writes, func() error {
+		if err := r.unusable(); err != nil {
+			return err
+		}
+		r.registering.Add(1)
+		return nil
+	})
+	return opCtx, func() { end(); r.registering.Done() }, err
+}
+
+// adopt starts g's keeper. It reports false if the Registry is closed.
+func (r *Registry) adopt(g *registration) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.closed {
+		return false
+	}
+	r.registrations[g] = true
+	r.work.Go(g.keepRegistered)
+	return true
 }
 
 // Instance implements [Registration].
 func (g *registration) Instance() Instance {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return *g.want.Clone()
+	return *g.newest().content.Clone()
 }
 
 // Err implements [Registration].
 func (g *registration) Err() error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	err := g.err
-	if g.gone || g.r.ctx.Err() != nil {
-		err = ErrClosed
+	switch {
+	case g.deregistered || g.r.writes.Err() != nil:
+		return g.error("renew", ErrClosed)
+	case g.err != nil:
+		return g.error("renew", g.err)
+	case len(g.wishes) > 0 && g.behind != nil:
+		return g.error("update", g.whyBehind())
 	}
-	if err == nil {
-		return nil
-	}
-	return g.error("keep", err)
+	return nil
 }
 
 func (g *registration) error(op string, err error) error {
 	return &Error{Op: op, Service: g.service, ID: g.id, Err: err}
 }
 
-// Update implements [Registration].
-func (g *registration) Update(ctx context.Context, in Instance) error {
-	if err := g.update(ctx, in); err != nil {
-		return g.error("update", err)
-	}
-	return nil
-}
-
-func (g *registration) update(ctx context.Context, in Instance) error {
-	opCtx, end, err := g.r.begin(ctx)
-	if err != nil {
-		return err
-	}
-	defer end()
-	want, err := g.prepareUpdate(ctx, opCtx, in)
-	if err != nil {
-		return err
-	}
-	before, err := g.aim(ctx, want)
-	if err != nil {
-		return err
-	}
-	err = g.r.retry(ctx, opCtx, "update", g.service, g.id, func(ctx context.Context) error { return g.write(ctx, want) })
-	switch {
-	case err == nil:
-		return nil
-	case errors.Is(err, ErrInvalid), errors.Is(err, ErrDenied), errors.Is(err, ErrUnsupported):
-		g.giveUp(want, before)
-	default:
-		g.renewFor(want, err)
-	}
-	return err
-}
-
-func (g *registration) prepareUpdate(ctx, opCtx context.Context, in Instance) (*Instance, error) {
-	in.Service, in.ID = cmp.Or(in.Service, g.service), cmp.Or(in.ID, g.id)
-	if in.Service != g.service {
-		return nil, invalid("Service", in.Service, fmt.Sprintf("is not that of the registration, %q", g.service))
-	}
-	if in.ID != g.id {
-		return nil, invalid("ID", in.ID, fmt.Sprintf("is not that of the registration, %q", g.id))
-	}
-	return g.r.prepare(ctx, opCtx, "update", in)
-}
-
-// aim makes want what should stand, and returns what should have until now.
-func (g *registration) aim(ctx context.Context, want *Instance) (*Instance, error) {
-	if err := g.take(ctx); err != nil {
-		return nil, err
-	}
-	defer g.give()
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.gone {
-		return nil, ErrClosed
-	}
-	before := g.want
-	g.want = want
-	return before, nil
-}
-
-// write makes one attempt to bring want into the store. While the announcement is lost it leaves that to the keeper,
-// and waits for it.
-func (g *registration) write(ctx context.Context, want *Instance) error {
-	for {
-		if err := g.take(ctx); err != nil {
-			return err
-		}
-		g.mu.Lock()
-		lease, lost, stood := g.lease, g.err, g.stood
-		done := g.written == want || g.want != want // the keeper was quicker; or a later Update wants something else
-		gone, refused := g.gone, g.refused
-		g.mu.Unlock()
-		switch {
-		case gone:
-			g.give()
-			return ErrClosed
-		case refused.want == want:
-			g.give()
-			return refused.err
-		case done:
-			g.give()
-			return nil
-		case lost == nil:
-			err := lease.Update(ctx, want)
-			if err == nil {
-				g.mu.Lock()
-				g.written = want
-				g.mu.Unlock()
-			}
-			g.give()
-			return err
-		case errors.Is(lost, ErrReplaced):
-			g.give()
-			return lost
-		}
-		g.give()
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("%w; the announcement is lost: %w", ctx.Err(), lost)
-		case <-g.ctx.Done():
-		case <-stood:
-		}
-	}
-}
-
-// giveUp goes back to what should have stood before an Update that the store refuses.
-func (g *registration) giveUp(want, before *Instance) {
-	g.mu.Lock()
-	if g.want == want {
-		g.want = before
-	}
-	g.mu.Unlock()
-	// Where that is of an Update which this one overtook, nobody else writes it any more.
-	g.renewFor(before, fmt.Errorf("%w: what an update wants has yet to be written", ErrUnavailable))
-}
-
-// refuse goes back to what stood before the announcement was lost, where err says that the store takes no such content as an Update
-// wants since. That Update returns err. It is not so where the store denies it: then it would take nothing else.
-func (g *registration) refuse(want *Instance, err error) {
-	if !errors.Is(err, ErrInvalid) && !errors.Is(err, ErrUnsupported) {
-		return
-	}
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if want == g.written || g.want != want {
-		return
-	}
-	g.want, g.refused = g.written, refusal{want, err}
-	g.wake()
-}
-
-// wake has the Updates that wait for the keeper look again. g.mu is held.
-func (g *registration) wake() {
-	close(g.stood)
-	g.stood = make(chan struct{})
-}
-
-// renewFor makes the keeper announce want, which an Update could not write in time.
-func (g *registration) renewFor(want *Instance, err error) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.want != want || g.written == want || g.gone || g.err != nil {
-		return
-	}
-	g.err = err
-	if g.renew != nil { // otherwise the keeper is about to hold, and looks at err first
-		g.renew()
-	}
-}
-
-// Deregister implements [Registration].
-func (g *registration) Deregister(ctx context.Context) error {
-	if err := g.deregister(ctx); err != nil {
-		return g.error("deregister", err)
-	}
-	return nil
-}
-
-func (g *registration) deregister(ctx context.Context) error {
-	g.mu.Lock()
-	g.gone = true
-	released := g.released
-	g.mu.Unlock()
-	g.stop()
-	if released {
-		<-g.done
-		return nil
-	}
-	opCtx, end, err := g.r.begin(ctx)
-	if err != nil {
-		return err
-	}
-	defer end()
-	// A write that is in flight ends first: what it wrote is released after it, so nothing can come back.
-	if err := g.take(opCtx); err != nil {
-		return g.r.classify(ctx, err)
-	}
-	err = g.r.retry(ctx, opCtx, "deregister", g.service, g.id, g.release)
-	g.give()
-	if err != nil {
-		return err
-	}
+// lock takes the writer lock.
+func (g *registration) lock(ctx context.Context) error {
 	select {
-	case <-g.done:
-		return nil
-	case <-opCtx.Done():
-		return g.r.classify(ctx, opCtx.Err())
-	}
-}
-
-// release takes the newest lease back. The caller has the turn.
-func (g *registration) release(ctx context.Context) error {
-	g.mu.Lock()
-	lease, released := g.lease, g.released
-	g.mu.Unlock()
-	if released {
-		return nil
-	}
-	if err := lease.Release(ctx); err != nil {
-		return err
-	}
-	g.mu.Lock()
-	g.released = true
-	g.mu.Unlock()
-	return nil
-}
-
-func (g *registration) take(ctx context.Context) error {
-	select {
-	case <-g.turn:
+	case <-g.writer:
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()
 	}
 }
 
-func (g *registration) give() { g.turn <- struct{}{} }
+func (g *registration) unlock() { g.writer <- struct{}{} }
+
+// goroutineEnded notes the end of one of the registration's goroutines.
+func (g *registration) goroutineEnded() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.running--
+	if g.running == 0 {
+		close(g.done)
+	}
+}

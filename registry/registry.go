@@ -1,29 +1,57 @@
 package registry
 
 import (
+	"cmp"
+	"container/list"
 	"context"
-	"errors"
 	"fmt"
-	"slices"
 	"sync"
+
+	"github.com/rollcall-go/rollcall/internal/advertise"
 )
 
-// Registry is a [Registrar] and a [Discovery] over one [Driver]: it retries, renews, shares and remembers what the driver
-// does and reads in single attempts. It is safe for concurrent use.
+// Registry is a [Registrar] and a [Discovery] over one [Driver]. The driver makes single attempts; Registry retries, renews,
+// shares watches and remembers sets. It is safe for concurrent use.
 type Registry struct {
-	driver  Driver
-	opts    Options
-	route   router // of this host
-	invalid error  // of the options; every call answers it
+	driver Driver
+	name   string // Properties.Name of the driver
+	opts   Options
+	route  advertise.Router // finds the routes of this host
+	limit  *rateLimit       // the limit of all reads; nil if there is none
 
-	// ctx ends with Close. It is held here since the goroutines of feeds and keepers outlive every call.
+	// ctx ends with Close. It is a field because the goroutines of feeds and keepers outlive every call.
 	ctx    context.Context
 	cancel context.CancelFunc
 
-	mu     sync.Mutex
-	closed bool
-	feeds  map[string]*feed // by Query.key
-	work   sync.WaitGroup   // every goroutine, and every call that uses the driver; grows under mu, and not once closed
+	// writes ends when Close begins to deregister, and ctx after that. It governs Register, Update and the keepers.
+	writes     context.Context
+	stopWrites context.CancelFunc
+
+	mu            sync.Mutex
+	closed        bool                  // Close was called
+	leaving       context.Context       // ends CloseTimeout after Close was called; nil before
+	feeds         map[string]*feed      // by Query.key
+	lingering     *list.List            // of *shared: all without a reader, in the order in which they lost their last reader
+	remembered    recent[*lastGood]     // the last good sets of feeds that have ended
+	valueFeeds    map[string]*valueFeed // by key
+	oldValues     recent[*lastValue]    // the last good values of valueFeeds that have ended
+	registrations map[*registration]bool
+	abandoned     map[entryID]*abandonedLease // the leases of calls of Register that gave up
+	registering   sync.WaitGroup              // calls of Register; grows under mu, and not once closed
+	work          sync.WaitGroup              // every goroutine, and every call that uses the driver; grows under mu, and not once ctx has ended
+
+	failures   failureLogs
+	outages    outages
+	unreadable unreadableEntries
+	reported   reportedFailure
+	observers  observers
+
+	refusedLog, acceptedLog   quota // for the lines that say that a query is refused, and that it is answered again
+	withheldLog, publishedLog quota // for the lines that say that a suspect set is withheld, and that it is published
+
+	reads  sync.WaitGroup     // as work, for goroutines and calls that only read: Close waits for them for a while only
+	saves  context.Context    // ends when Close stops waiting for reads: a set that is half saved is dropped
+	giveUp context.CancelFunc // ends saves
 
 	down     chan struct{} // closed when Close has done its work
 	closeErr error         // set before down is closed
@@ -34,81 +62,76 @@ var (
 	_ Discovery = (*Registry)(nil)
 )
 
-// New returns a Registry over d, which it owns from then on: Close closes it. It does no I/O and starts no goroutine.
-// Options that [Options.Validate] refuses make every call answer that error: a backend's own New should ask first.
-func New(d Driver, o Options) *Registry {
+// New returns a Registry over d. The Registry owns d: Close closes it. New does no I/O and starts no goroutine. If
+// [Options.Validate] refuses o, New returns that error, which wraps [ErrInvalid], and d remains the caller's.
+func New(d Driver, o Options) (*Registry, error) {
+	if err := o.Validate(); err != nil {
+		return nil, &Error{Op: "open", Err: err}
+	}
 	ctx, cancel := context.WithCancel(context.Background())
-	return &Registry{
-		driver: d, opts: o.withDefaults(), invalid: o.Validate(), route: route,
-		ctx: ctx, cancel: cancel,
-		feeds: map[string]*feed{}, down: make(chan struct{}),
+	writes, stopWrites := context.WithCancel(ctx)
+	saves, giveUp := context.WithCancel(context.Background())
+	p := d.Properties()
+	r := &Registry{
+		name: cmp.Or(p.Name, fmt.Sprintf("%T", d)), opts: o.withDefaults(), route: advertise.Route, limit: newRateLimit(o.Rate),
+		ctx: ctx, cancel: cancel, writes: writes, stopWrites: stopWrites, saves: saves, giveUp: giveUp,
+		feeds: map[string]*feed{}, lingering: list.New(), remembered: newRecent[*lastGood](MaxRemembered),
+		valueFeeds: map[string]*valueFeed{}, oldValues: newRecent[*lastValue](maxRememberedValues),
+		registrations: map[*registration]bool{}, abandoned: map[entryID]*abandonedLease{}, down: make(chan struct{}),
 	}
+	r.driver = attempts{d, r}
+	if p.Subscribe != nil {
+		p.Subscribe(r.logReported)
+	}
+	return r, nil
 }
 
-// String names the backend and its store, without a secret.
-func (r *Registry) String() string {
-	if s, ok := r.driver.(fmt.Stringer); ok {
-		return s.String()
-	}
-	return fmt.Sprintf("%T", r.driver)
+// String returns the name of the backend and its store, without a secret: see [Properties.Name].
+func (r *Registry) String() string { return r.name }
+
+// beginWrite starts a call that writes: Close waits for its end, and its context ends when Close begins to deregister.
+func (r *Registry) beginWrite(ctx context.Context) (context.Context, func(), error) {
+	return r.beginUntil(ctx, r.writes, r.unusable)
 }
 
-// Services returns the names of the services that have instances, sorted. It makes one attempt, which ctx governs.
-// Errors: [ErrDenied], [ErrUnavailable], [ErrUnsupported], [ErrClosed], and the context's.
-func (r *Registry) Services(ctx context.Context) ([]string, error) {
-	opCtx, end, err := r.begin(ctx)
-	if err != nil {
-		return nil, &Error{Op: "services", Err: err}
-	}
-	defer end()
-	names, err := r.driver.Services(opCtx)
-	if err != nil {
-		return nil, &Error{Op: "services", Err: r.classify(ctx, err)}
-	}
-	names = slices.Clone(names)
-	slices.Sort(names)
-	return slices.Compact(names), nil
+// beginRelease is beginWrite for a call that may also run beside a Close that deregisters.
+func (r *Registry) beginRelease(ctx context.Context) (context.Context, func(), error) {
+	return r.beginUntil(ctx, r.ctx, func() error {
+		if r.ctx.Err() != nil {
+			return ErrClosed
+		}
+		return nil
+	})
 }
 
-// Close ends every watch with [ErrClosed] and stops keeping every announcement; it blocks until every goroutine has
-// ended, and closes the driver, whose error it returns. Calls in progress end with ErrClosed, as do all later ones.
-//
-// It deregisters nothing: what was announced stays until its lease expires, as if the process had died. A program that
-// leaves on purpose calls Deregister first. Closing again waits for the first Close and returns the same.
-func (r *Registry) Close() error {
+// beginUntil starts a call. Its context ends when ctx or until ends. If until ends first, the cause is ErrClosed. usable is called with r.mu
+// locked.
+func (r *Registry) beginUntil(ctx, until context.Context, usable func() error) (context.Context, func(), error) {
 	r.mu.Lock()
-	if r.closed {
-		r.mu.Unlock()
-		<-r.down
-		return r.closeErr
+	defer r.mu.Unlock()
+	if err := usable(); err != nil {
+		return nil, nil, err
 	}
-	r.closed = true
-	r.cancel()
-	for _, f := range r.feeds {
-		f.stopTimer()
-	}
-	r.mu.Unlock()
-
-	r.work.Wait()
-	r.closeErr = r.driver.Close()
-	close(r.down)
-	return r.closeErr
+	r.work.Add(1)
+	ctx, cancel := context.WithCancelCause(ctx)
+	stop := context.AfterFunc(until, func() { cancel(ErrClosed) })
+	return ctx, func() { stop(); cancel(nil); r.work.Done() }, nil
 }
 
-// begin starts a call that uses the driver: Close waits for its end, and its context ends with Close.
-func (r *Registry) begin(ctx context.Context) (context.Context, func(), error) {
+// beginRead is beginWrite for a call that only reads: Close waits for its end for a while only.
+func (r *Registry) beginRead(ctx context.Context) (context.Context, func(), error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if err := r.unusable(); err != nil {
 		return nil, nil, err
 	}
-	r.work.Add(1)
+	r.reads.Add(1)
 	ctx, cancel := context.WithCancel(ctx)
 	stop := context.AfterFunc(r.ctx, cancel)
-	return ctx, func() { stop(); cancel(); r.work.Done() }, nil
+	return ctx, func() { stop(); cancel(); r.reads.Done() }, nil
 }
 
-// start runs f in a goroutine that Close joins. It reports false where the Registry is closed.
+// start runs f in a goroutine that Close joins. It reports false if the Registry is closed.
 func (r *Registry) start(f func()) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -119,65 +142,19 @@ func (r *Registry) start(f func()) bool {
 	return true
 }
 
-// unusable returns why no call can be served. r.mu is held.
-func (r *Registry) unusable() error {
-	if r.invalid != nil {
-		return r.invalid
+// startRead is start for a goroutine that only reads. It does nothing if the Registry is closed.
+func (r *Registry) startRead(f func()) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.closed {
+		r.reads.Go(f)
 	}
+}
+
+// unusable returns the error of every call if the Registry is closed, and nil otherwise. r.mu is locked.
+func (r *Registry) unusable() error {
 	if r.closed {
 		return ErrClosed
 	}
 	return nil
-}
-
-// classify makes sure that err wraps one of the kinds of failure, or the error of ctx where that ended the call.
-func (r *Registry) classify(ctx context.Context, err error) error {
-	switch {
-	case r.ctx.Err() != nil:
-		return ErrClosed
-	case ctx.Err() != nil:
-		// The driver's words say what it was waiting for, but not always that ctx was the reason.
-		if errors.Is(err, ctx.Err()) {
-			return err
-		}
-		return fmt.Errorf("%w: %w", ctx.Err(), err)
-	}
-	for _, kind := range []error{ErrInvalid, ErrDenied, ErrUnavailable, ErrUnsupported, ErrReplaced, ErrClosed} {
-		if errors.Is(err, kind) {
-			return err
-		}
-	}
-	return fmt.Errorf("%w: %w", ErrUnavailable, err)
-}
-
-// retry makes an attempt until it succeeds, fails for good, or ctx ends; the error then wraps the context's and that of
-// the last attempt. attempt is given opCtx, which ends with ctx and with Close. A failure is logged unless it is that of
-// the attempt before, since the caller may wait for long and say nothing.
-func (r *Registry) retry(ctx, opCtx context.Context, op, service, id string, attempt func(context.Context) error) error {
-	b := r.newBackoff()
-	var last error
-	for {
-		err := attempt(opCtx)
-		if err == nil {
-			return nil
-		}
-		err = r.classify(ctx, err)
-		if permanent(err) || errors.Is(err, ErrReplaced) {
-			return err
-		}
-		if ctx.Err() == nil {
-			if errText(last) != errText(err) {
-				r.opts.Logger.Warn("rollcall: it failed, and is tried again", "op", op, "registry", r.String(), "service", service, "id", id, "error", err)
-			}
-			last = err
-			if b.wait(opCtx) {
-				continue
-			}
-			err = r.classify(ctx, opCtx.Err())
-		}
-		if last == nil || errors.Is(err, ErrClosed) {
-			return err
-		}
-		return fmt.Errorf("%w; the last attempt before that: %w", ctx.Err(), last)
-	}
 }

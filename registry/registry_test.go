@@ -11,43 +11,20 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/rollcall-go/rollcall/internal/bubble"
+	"github.com/rollcall-go/rollcall/internal/watchtest"
 	"github.com/rollcall-go/rollcall/registry"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-func TestLookup(t *testing.T) {
-	t.Run("makes one attempt where nobody watches", func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) {
-			d := newFake()
-			r := newRegistry(t, d, registry.Options{})
-			set, err := r.Lookup(t.Context(), web)
-			if err != nil || set == nil || len(set) != 0 {
-				t.Errorf("an unknown service is %v, %v, want an empty slice", set, err)
-			}
-			d.put(instance("b"), instance("a"))
-			set, err = r.Lookup(t.Context(), web)
-			if err != nil {
-				t.Fatal(err)
-			}
-			wantIDs(t, set, "a", "b")
-			d.fail(errors.New("down"))
-			set, err = r.Lookup(t.Context(), web)
-			var e *registry.Error
-			if set != nil || !errors.Is(err, registry.ErrUnavailable) || !errors.As(err, &e) || e.Op != "lookup" {
-				t.Errorf("in an outage it says %v, %v", set, err)
-			}
-			if n := d.count(&d.nexts); n != 3 || d.sourcesClosed != 3 {
-				t.Errorf("three lookups made %d reads and closed %d sources", n, d.sourcesClosed)
-			}
-		})
-	})
+func TestLookup_AnswersWithAndWithoutWatch(t *testing.T) {
 	t.Run("is served by a live watch, and by its last good set in an outage", func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) {
+		bubble.Test(t, func(t *testing.T) {
 			d := newFake()
 			d.put(instance("a"))
 			r := newRegistry(t, d, registry.Options{})
-			watch(t, r, web)
+			watchtest.Watch(t, r, web)
 			synctest.Wait()
 			before := d.count(&d.nexts)
 			for range 1000 {
@@ -55,7 +32,7 @@ func TestLookup(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				wantIDs(t, set, "a")
+				watchtest.WantIDs(t, set, "a")
 			}
 			if n := d.count(&d.nexts); n != before {
 				t.Errorf("a thousand lookups beside a watch made %d reads", n-before)
@@ -63,27 +40,27 @@ func TestLookup(t *testing.T) {
 			d.fail(errors.New("down"))
 			time.Sleep(time.Second)
 			set, err := r.Lookup(t.Context(), web)
-			wantIDs(t, set, "a")
+			watchtest.WantIDs(t, set, "a")
 			if !errors.Is(err, registry.ErrUnavailable) || strings.Count(err.Error(), "rollcall:") != 1 {
 				t.Errorf("in an outage it says %v", err)
 			}
 		})
 	})
-	t.Run("waits for the first answer of a watch no longer than its context", func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) {
+	t.Run("waits for the first answer of a watch until its context ends", func(t *testing.T) {
+		bubble.Test(t, func(t *testing.T) {
 			d := newFake()
 			d.shut()
 			r := newRegistry(t, d, registry.Options{})
-			watch(t, r, web)
+			watchtest.Watch(t, r, web)
 			synctest.Wait()
-			if _, err := r.Lookup(within(t, time.Minute), web); !errors.Is(err, context.DeadlineExceeded) {
+			if _, err := r.Lookup(watchtest.Within(t, time.Minute), web); !errors.Is(err, context.DeadlineExceeded) {
 				t.Errorf("it says %v", err)
 			}
 		})
 	})
 }
 
-func TestServicesAreSorted(t *testing.T) {
+func TestServices_AreSorted(t *testing.T) {
 	d := newFake()
 	r := newRegistry(t, d, registry.Options{})
 	if got, err := r.Services(t.Context()); err != nil || !slices.Equal(got, []string{"a", "b"}) {
@@ -95,44 +72,55 @@ func TestServicesAreSorted(t *testing.T) {
 	}
 }
 
-func TestClose(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		d := newFake()
-		r := newRegistry(t, d, registry.Options{})
-		g := register(t, r, instance("a"))
-		watch(t, r, web)
-		synctest.Wait()
-		for range 2 {
-			if err := r.Close(); err != nil {
-				t.Fatal(err)
-			}
-		}
-		if !d.has("web", "a") {
-			t.Error("Close deregistered an instance")
-		}
-		if d.closed != 1 {
-			t.Errorf("the driver was closed %d times, want once", d.closed)
-		}
-		errs := map[string]error{"Err": g.Err(), "Deregister": g.Deregister(t.Context()), "Update": g.Update(t.Context(), instance("a"))}
-		_, errs["Register"] = r.Register(t.Context(), instance("b"))
-		_, errs["Lookup"] = r.Lookup(t.Context(), web)
-		_, errs["Services"] = r.Services(t.Context())
-		for _, err := range r.Watch(t.Context(), web) {
-			errs["Watch"] = err
-		}
-		for call, err := range errs {
-			var e *registry.Error
-			if !errors.Is(err, registry.ErrClosed) || !errors.As(err, &e) {
-				t.Errorf("after Close %s says %v", call, err)
-			}
-		}
-		if len(errs) != 7 {
-			t.Errorf("only %d calls answered", len(errs))
-		}
-	})
+func TestClose_EndsEverything(t *testing.T) {
+	for name, keep := range map[string]bool{"deregisters": false, "with KeepOnClose": true} {
+		t.Run(name, func(t *testing.T) {
+			bubble.Test(t, func(t *testing.T) { testClose(t, keep) })
+		})
+	}
 }
 
-func TestInvalidOptionsAreNamedByEveryCall(t *testing.T) {
+func testClose(t *testing.T, keep bool) {
+	d := newFake()
+	r := newRegistry(t, d, registry.Options{KeepOnClose: keep})
+	g := watchtest.Register(t, r, instance("a"))
+	watchtest.Watch(t, r, web)
+	synctest.Wait()
+	for range 2 {
+		if err := r.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if d.has("web", "a") != keep {
+		t.Errorf("the entry is there: %v, want %v", d.has("web", "a"), keep)
+	}
+	if d.closed != 1 {
+		t.Errorf("the driver was closed %d times, want once", d.closed)
+	}
+	errs := map[string]error{"Err": g.Err(), "Update": g.Update(t.Context(), instance("a"))}
+	_, errs["Register"] = r.Register(t.Context(), instance("b"))
+	_, errs["Lookup"] = r.Lookup(t.Context(), web)
+	_, errs["Services"] = r.Services(t.Context())
+	for _, err := range r.Watch(t.Context(), web) {
+		errs["Watch"] = err
+	}
+	if keep {
+		errs["Deregister"] = g.Deregister(t.Context())
+	} else if err := g.Deregister(t.Context()); err != nil {
+		t.Errorf("after Close Deregister returns %v, though the entry is gone", err)
+	}
+	for call, err := range errs {
+		var e *registry.Error
+		if !errors.Is(err, registry.ErrClosed) || !errors.As(err, &e) {
+			t.Errorf("after Close %s says %v", call, err)
+		}
+	}
+	if len(errs) < 6 {
+		t.Errorf("only %d calls answered", len(errs))
+	}
+}
+
+func TestNew_NamesInvalidOptions(t *testing.T) {
 	o := registry.Options{Burst: -1, Spacing: -time.Second}
 	err := o.Validate()
 	for _, want := range []string{"Options.Burst: -1", "Options.Spacing: -1s"} {
@@ -146,20 +134,18 @@ func TestInvalidOptionsAreNamedByEveryCall(t *testing.T) {
 	if err := (registry.Options{Linger: -1}).Validate(); err != nil {
 		t.Error(err)
 	}
-	r := newRegistry(t, newFake(), o)
-	if _, err := r.Register(t.Context(), instance("a")); !errors.Is(err, registry.ErrInvalid) {
-		t.Errorf("Register says %v", err)
+	d := newFake()
+	if r, err := registry.New(d, o); r != nil || !errors.Is(err, registry.ErrInvalid) || !strings.Contains(err.Error(), "Options.Burst: -1") {
+		t.Errorf("New returns %v, %v", r, err)
 	}
-	for _, err := range r.Watch(t.Context(), web) {
-		if !errors.Is(err, registry.ErrInvalid) {
-			t.Errorf("Watch says %v", err)
-		}
+	if d.closed != 0 {
+		t.Error("New closed a driver that it refused to take over")
 	}
 }
 
 // A driver may hand the same slice to many, and what readers get is their own.
-func TestSlicesAreTheReadersOwn(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+func TestLookup_SlicesAreTheCallersOwn(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		a, b := instance("a"), instance("b")
 		d := sharing{newFake(), []*registry.Instance{&a, &b}}
 		r := newRegistry(t, d, registry.Options{Linger: -1})
@@ -168,12 +154,12 @@ func TestSlicesAreTheReadersOwn(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			wantIDs(t, set, "a", "b")
+			watchtest.WantIDs(t, set, "a", "b")
 			clear(set)
 		}
 		for range 2 {
 			for set := range r.Watch(t.Context(), web) {
-				wantIDs(t, set, "a", "b")
+				watchtest.WantIDs(t, set, "a", "b")
 				clear(set)
 				break
 			}
@@ -188,7 +174,9 @@ type sharing struct {
 
 type sharedSource struct{ d sharing }
 
-func (d sharing) Follow(registry.Query) registry.Source { return sharedSource{d} }
+func (d sharing) Watch(registry.Query) registry.Source { return sharedSource{d} }
 
-func (s sharedSource) Next(context.Context) ([]*registry.Instance, error) { return s.d.set, nil }
-func (s sharedSource) Close() error                                       { return nil }
+func (s sharedSource) Next(context.Context) (registry.Set, error) {
+	return registry.Set{Instances: s.d.set}, nil
+}
+func (s sharedSource) Close() error { return nil }

@@ -8,18 +8,20 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/rollcall-go/rollcall/internal/bubble"
+	"github.com/rollcall-go/rollcall/internal/watchtest"
 	"github.com/rollcall-go/rollcall/registry"
 )
 
-func TestANewerRegistrationOfAnIDWins(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+func TestRegister_ANewerRegistrationOfAnIDWins(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		d := newFake()
 		r := newRegistry(t, d, registry.Options{})
-		w := watch(t, r, web)
-		older := register(t, r, instance("a"))
+		w := watchtest.Watch(t, r, web)
+		older := watchtest.Register(t, r, instance("a"))
 		second := instance("a")
 		second.Version = "2"
-		newer := register(t, r, second)
+		newer := watchtest.Register(t, r, second)
 		time.Sleep(time.Hour)
 		if err := older.Err(); !errors.Is(err, registry.ErrReplaced) {
 			t.Errorf("the older one's Err says %v", err)
@@ -27,13 +29,13 @@ func TestANewerRegistrationOfAnIDWins(t *testing.T) {
 		if err := newer.Err(); err != nil {
 			t.Errorf("the newer one's Err says %v", err)
 		}
-		if n := d.count(&d.announces); n != 2 {
-			t.Errorf("%d announcements, want 2: the two must not fight over the ID", n)
+		if n := d.count(&d.registers); n != 2 {
+			t.Errorf("registered %d times, want 2: the two must not fight over the ID", n)
 		}
 		if err := older.Update(t.Context(), instance("a")); !errors.Is(err, registry.ErrReplaced) {
 			t.Errorf("an update of the older one says %v", err)
 		}
-		if got := w.last(t).set; len(got) != 1 || got[0].Version != "2" {
+		if got := w.Last().Set; len(got) != 1 || got[0].Version != "2" {
 			t.Errorf("the set is %v", got)
 		}
 		comesBack(t, d, older, newer)
@@ -56,12 +58,12 @@ func comesBack(t *testing.T, d *fake, older, newer registry.Registration) {
 	}
 }
 
-func TestDeregisteringTheOlderOfTwoLeavesTheNewer(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+func TestDeregister_OfTheOlderOfTwoLeavesTheNewer(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		d := newFake()
 		r := newRegistry(t, d, registry.Options{})
-		older := register(t, r, instance("a"))
-		newer := register(t, r, instance("a"))
+		older := watchtest.Register(t, r, instance("a"))
+		newer := watchtest.Register(t, r, instance("a"))
 		if err := older.Deregister(t.Context()); err != nil {
 			t.Fatal(err)
 		}
@@ -71,20 +73,20 @@ func TestDeregisteringTheOlderOfTwoLeavesTheNewer(t *testing.T) {
 	})
 }
 
-// An Update may be told before Keep is.
-func TestAnUpdateOfWhatWasReplaced(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+// An Update may be told before Wait is.
+func TestUpdate_FindsThatTheRegistrationWasReplaced(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		d := newFake()
 		r := newRegistry(t, unaware{d}, registry.Options{})
-		older := register(t, r, instance("a"))
-		newer := register(t, r, instance("a"))
-		synctest.Wait() // both are held
+		older := watchtest.Register(t, r, instance("a"))
+		newer := watchtest.Register(t, r, instance("a"))
+		synctest.Wait() // Wait runs for both
 		if err := older.Update(t.Context(), instance("a")); !errors.Is(err, registry.ErrReplaced) {
 			t.Errorf("an update of the older one says %v", err)
 		}
 		time.Sleep(time.Hour)
-		if !errors.Is(older.Err(), registry.ErrReplaced) || newer.Err() != nil || d.count(&d.announces) != 2 {
-			t.Errorf("after %d announcements the older one says %v, the newer one %v", d.count(&d.announces), older.Err(), newer.Err())
+		if !errors.Is(older.Err(), registry.ErrReplaced) || newer.Err() != nil || d.count(&d.registers) != 2 {
+			t.Errorf("after %d calls of Register the older one says %v, the newer one %v", d.count(&d.registers), older.Err(), newer.Err())
 		}
 	})
 }
@@ -94,63 +96,33 @@ type unaware struct{ *fake }
 
 type unawareLease struct{ registry.Lease }
 
-func (d unaware) Announce(ctx context.Context, in *registry.Instance) (registry.Lease, error) {
-	l, err := d.fake.Announce(ctx, in)
-	return unawareLease{l}, err
+func (d unaware) Register(ctx context.Context, in *registry.Instance, prev registry.Lease) (registry.Lease, error) {
+	l, err := d.fake.Register(ctx, in, prev)
+	if err != nil {
+		return nil, err
+	}
+	return unawareLease{l}, nil
 }
 
-func (unawareLease) Keep(ctx context.Context) error {
+func (unawareLease) Wait(ctx context.Context) error {
 	<-ctx.Done()
 	return ctx.Err()
 }
 
-func TestAStoreThatLagsDoesNotMakeAnIDLookFree(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		d := newFake()
-		r := newRegistry(t, lagging{d}, registry.Options{})
-		older := register(t, r, instance("a"))
-		newer := register(t, r, instance("a"))
-		time.Sleep(time.Hour)
-		if !errors.Is(older.Err(), registry.ErrReplaced) || newer.Err() != nil || d.count(&d.announces) != 2 {
-			t.Errorf("after %d announcements the older one says %v, the newer one %v", d.count(&d.announces), older.Err(), newer.Err())
-		}
-	})
-}
-
-// lagging tells of nothing at first, and of everything late.
-type lagging struct{ *fake }
-
-type laggingSource struct {
-	registry.Source
-	reads int
-}
-
-func (d lagging) Follow(q registry.Query) registry.Source {
-	return &laggingSource{Source: d.fake.Follow(q)}
-}
-
-func (s *laggingSource) Next(ctx context.Context) ([]*registry.Instance, error) {
-	if s.reads++; s.reads == 1 {
-		return nil, nil
-	}
-	time.Sleep(time.Second)
-	return s.Source.Next(ctx)
-}
-
-// TestWhatWasReplacedWhileTheStoreWasAwayStandsAside has the older one find the store again when the newer one is there.
-func TestWhatWasReplacedWhileTheStoreWasAwayStandsAside(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+// TestRegistration_YieldsIfItWasReplacedDuringAnOutage has the older one find the store again when the newer one is there.
+func TestRegistration_YieldsIfItWasReplacedDuringAnOutage(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		d := newFake()
 		cut := &cutOff{fake: d}
-		older := register(t, newRegistry(t, cut, registry.Options{}), instance("a"))
+		older := watchtest.Register(t, newRegistry(t, cut, registry.Options{}), instance("a"))
 		cut.away.Store(true)
 		d.lose("web", "a")
 		time.Sleep(time.Minute)
-		newer := register(t, newRegistry(t, d, registry.Options{}), instance("a"))
+		newer := watchtest.Register(t, newRegistry(t, d, registry.Options{}), instance("a"))
 		cut.away.Store(false)
 		time.Sleep(time.Hour)
-		if !errors.Is(older.Err(), registry.ErrReplaced) || newer.Err() != nil || d.count(&d.announces) != 2 {
-			t.Errorf("after %d announcements the older one says %v, the newer one %v", d.count(&d.announces), older.Err(), newer.Err())
+		if !errors.Is(older.Err(), registry.ErrReplaced) || newer.Err() != nil || d.count(&d.registers) != 2 {
+			t.Errorf("after %d calls of Register the older one says %v, the newer one %v", d.count(&d.registers), older.Err(), newer.Err())
 		}
 		comesBack(t, d, older, newer)
 	})
@@ -167,25 +139,20 @@ type cutOffLease struct {
 	store *cutOff
 }
 
-func (d *cutOff) Announce(ctx context.Context, in *registry.Instance) (registry.Lease, error) {
+func (d *cutOff) Register(ctx context.Context, in *registry.Instance, prev registry.Lease) (registry.Lease, error) {
 	if d.away.Load() {
 		return nil, registry.ErrUnavailable
 	}
-	l, err := d.fake.Announce(ctx, in)
+	l, err := d.fake.Register(ctx, in, prev)
 	if err != nil {
 		return nil, err
 	}
 	return cutOffLease{l.(*fakeLease), d}, nil
 }
 
-func (l cutOffLease) CheckReplaced(context.Context) error {
+func (l cutOffLease) CheckReplaced(ctx context.Context) error {
 	if l.store.away.Load() {
 		return registry.ErrUnavailable
 	}
-	l.d.mu.Lock()
-	defer l.d.mu.Unlock()
-	if owner := l.d.owners[l.key()]; owner != nil && owner != l.fakeLease {
-		return registry.ErrReplaced
-	}
-	return nil
+	return l.fakeLease.CheckReplaced(ctx)
 }

@@ -9,7 +9,7 @@ type Status int
 const (
 	// Passing: the instance takes traffic. Queries select only passing instances unless they say otherwise.
 	Passing Status = iota
-	// Warning: the instance works, but something about it wants attention.
+	// Warning: the instance works, but needs attention.
 	Warning
 	// Critical: the instance does not work.
 	Critical
@@ -19,7 +19,7 @@ const (
 
 var statusNames = [...]string{"passing", "warning", "critical", "maintenance"}
 
-// String returns the lower-case name, or Status(n) for a number that is no status.
+// String returns the lower-case name, or Status(n) for any other number.
 func (s Status) String() string {
 	if s < 0 || int(s) >= len(statusNames) {
 		return fmt.Sprintf("Status(%d)", int(s))
@@ -27,7 +27,7 @@ func (s Status) String() string {
 	return statusNames[s]
 }
 
-// MarshalText implements [encoding.TextMarshaler]. It fails for a number that is no status.
+// MarshalText implements [encoding.TextMarshaler]. It fails for any other number.
 func (s Status) MarshalText() ([]byte, error) {
 	if s < 0 || int(s) >= len(statusNames) {
 		return nil, fmt.Errorf("%w: status: %d is none of passing (0), warning (1), critical (2), maintenance (3)", ErrInvalid, int(s))

@@ -8,23 +8,25 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/rollcall-go/rollcall/internal/bubble"
+	"github.com/rollcall-go/rollcall/internal/watchtest"
 	"github.com/rollcall-go/rollcall/registry"
 )
 
-func TestUpdate(t *testing.T) {
+func TestUpdate_ReplacesInstance(t *testing.T) {
 	v2 := registry.Instance{Address: "10.0.0.1:80", Version: "2"}
 	t.Run("replaces the content in place", func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) {
+		bubble.Test(t, func(t *testing.T) {
 			d := newFake()
 			r := newRegistry(t, d, registry.Options{})
-			g := register(t, r, instance("a"))
-			w := watch(t, r, web)
+			g := watchtest.Register(t, r, instance("a"))
+			w := watchtest.Watch(t, r, web)
 			synctest.Wait()
 			if err := g.Update(t.Context(), v2); err != nil {
 				t.Fatal(err)
 			}
 			synctest.Wait()
-			if got := w.last(t).set; len(got) != 1 || got[0].Version != "2" || got[0].ID != "a" {
+			if got := w.Last().Set; len(got) != 1 || got[0].Version != "2" || got[0].ID != "a" {
 				t.Errorf("the watch has %v", got)
 			}
 			if got := g.Instance(); got.Version != "2" || got.Service != "web" {
@@ -33,9 +35,9 @@ func TestUpdate(t *testing.T) {
 		})
 	})
 	t.Run("refuses another service or ID", func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) {
+		bubble.Test(t, func(t *testing.T) {
 			r := newRegistry(t, newFake(), registry.Options{})
-			g := register(t, r, instance("a"))
+			g := watchtest.Register(t, r, instance("a"))
 			for _, in := range []registry.Instance{{Service: "other", Address: "h:1"}, {ID: "b", Address: "h:1"}, {Address: "h"}} {
 				if err := g.Update(t.Context(), in); !errors.Is(err, registry.ErrInvalid) {
 					t.Errorf("Update(%+v) says %v", in, err)
@@ -47,10 +49,10 @@ func TestUpdate(t *testing.T) {
 		})
 	})
 	t.Run("goes back when the registry refuses the content", func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) {
+		bubble.Test(t, func(t *testing.T) {
 			d := &strict{fake: newFake()}
 			r := newRegistry(t, d, registry.Options{})
-			g := register(t, r, instance("a"))
+			g := watchtest.Register(t, r, instance("a"))
 			if err := g.Update(t.Context(), v2); !errors.Is(err, registry.ErrInvalid) {
 				t.Errorf("it says %v", err)
 			}
@@ -58,36 +60,15 @@ func TestUpdate(t *testing.T) {
 				t.Errorf("a refused update left %+v", got)
 			}
 			if err := g.Err(); err != nil {
-				t.Errorf("the old content stands, and Err says %v", err)
+				t.Errorf("the old content is registered, and Err says %v", err)
 			}
 		})
 	})
-	t.Run("is made by the keeper when its context ends first", func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) {
-			d := &stubborn{fake: newFake()}
-			r := newRegistry(t, d, registry.Options{})
-			g := register(t, r, instance("a"))
-			err := g.Update(within(t, time.Minute), v2)
-			if !errors.Is(err, context.DeadlineExceeded) || !errors.Is(err, registry.ErrUnavailable) {
-				t.Errorf("it says %v", err)
-			}
-			time.Sleep(registry.DefaultBackoffMax)
-			synctest.Wait()
-			d.mu.Lock()
-			defer d.mu.Unlock()
-			if got := d.entries["web"]["a"]; got.Version != "2" {
-				t.Errorf("the store has %+v", got)
-			}
-			if err := g.Err(); err != nil {
-				t.Errorf("it stands, and Err says %v", err)
-			}
-		})
-	})
-	t.Run("waits for a lost announcement to be back, with the new content", func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) {
+	t.Run("waits for a lost registration to be back, with the new content", func(t *testing.T) {
+		bubble.Test(t, func(t *testing.T) {
 			d := newFake()
 			r := newRegistry(t, d, registry.Options{})
-			g := register(t, r, instance("a"))
+			g := watchtest.Register(t, r, instance("a"))
 			d.fail(errors.New("down"))
 			d.lose("web", "a")
 			time.AfterFunc(time.Minute, func() { d.fail(nil) })
@@ -102,10 +83,10 @@ func TestUpdate(t *testing.T) {
 		})
 	})
 	t.Run("of the same time leave the last one", func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) {
+		bubble.Test(t, func(t *testing.T) {
 			d := newFake()
 			r := newRegistry(t, d, registry.Options{})
-			g := register(t, r, instance("a"))
+			g := watchtest.Register(t, r, instance("a"))
 			for i := range 20 {
 				go g.Update(context.Background(), registry.Instance{Address: "10.0.0.1:80", Version: fmt.Sprint(i)})
 			}
@@ -117,16 +98,16 @@ func TestUpdate(t *testing.T) {
 			}
 		})
 	})
-	t.Run("of a lost announcement goes back when the registry refuses the content", func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) {
+	t.Run("of a lost registration goes back when the registry refuses the content", func(t *testing.T) {
+		bubble.Test(t, func(t *testing.T) {
 			d := &sealed{fake: newFake()}
 			r := newRegistry(t, d, registry.Options{})
-			g := register(t, r, instance("a"))
+			g := watchtest.Register(t, r, instance("a"))
 			d.fail(errors.New("down"))
 			d.lose("web", "a")
 			synctest.Wait()
 			time.AfterFunc(time.Minute, func() { d.fail(nil) })
-			if err := g.Update(within(t, time.Hour), v2); !errors.Is(err, registry.ErrUnsupported) {
+			if err := g.Update(watchtest.Within(t, time.Hour), v2); !errors.Is(err, registry.ErrUnsupported) {
 				t.Errorf("it says %v", err)
 			}
 			time.Sleep(registry.DefaultBackoffMax)
@@ -136,11 +117,11 @@ func TestUpdate(t *testing.T) {
 			}
 		})
 	})
-	t.Run("that is refused leaves the one that it overtook", func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) {
+	t.Run("that is refused leaves the older one", func(t *testing.T) {
+		bubble.Test(t, func(t *testing.T) {
 			d := &sealed{fake: newFake(), but: "3"}
 			r := newRegistry(t, d, registry.Options{})
-			g := register(t, r, instance("a"))
+			g := watchtest.Register(t, r, instance("a"))
 			open := d.shut()
 			for _, version := range []string{"3", "2"} {
 				go g.Update(context.Background(), registry.Instance{Address: "10.0.0.1:80", Version: version})
@@ -171,15 +152,18 @@ func (d *sealed) check(in *registry.Instance) error {
 	return fmt.Errorf("%w: version %s", registry.ErrUnsupported, in.Version)
 }
 
-func (d *sealed) Announce(ctx context.Context, in *registry.Instance) (registry.Lease, error) {
-	if err := d.enter(ctx, &d.announces); err != nil {
+func (d *sealed) Register(ctx context.Context, in *registry.Instance, prev registry.Lease) (registry.Lease, error) {
+	if err := d.enter(ctx, &d.registers); err != nil {
 		return nil, err
 	}
 	if err := d.check(in); err != nil {
 		return nil, err
 	}
-	l, err := d.fake.Announce(ctx, in)
-	return sealedLease{l, d}, err
+	l, err := d.fake.Register(ctx, in, prev)
+	if err != nil {
+		return nil, err
+	}
+	return sealedLease{l, d}, nil
 }
 
 type sealedLease struct {
@@ -197,17 +181,12 @@ func (l sealedLease) Update(ctx context.Context, in *registry.Instance) error {
 // strict refuses every update.
 type strict struct{ *fake }
 
-func (d *strict) Announce(ctx context.Context, in *registry.Instance) (registry.Lease, error) {
-	l, err := d.fake.Announce(ctx, in)
-	return refusing{l, registry.ErrInvalid}, err
-}
-
-// stubborn takes announcements, and no updates.
-type stubborn struct{ *fake }
-
-func (d *stubborn) Announce(ctx context.Context, in *registry.Instance) (registry.Lease, error) {
-	l, err := d.fake.Announce(ctx, in)
-	return refusing{l, registry.ErrUnavailable}, err
+func (d *strict) Register(ctx context.Context, in *registry.Instance, prev registry.Lease) (registry.Lease, error) {
+	l, err := d.fake.Register(ctx, in, prev)
+	if err != nil {
+		return nil, err
+	}
+	return refusing{l, registry.ErrInvalid}, nil
 }
 
 type refusing struct {

@@ -1,7 +1,6 @@
 package registry
 
 import (
-	"errors"
 	"fmt"
 	"maps"
 	"net"
@@ -18,51 +17,80 @@ const (
 	maxWeight  = 65535 // what Consul and DNS SRV records take
 )
 
-// Validate returns an error that wraps [ErrInvalid] and names every field that no registry should be given, with its
-// value. It takes what Register fills in: an empty ID, a wildcard host.
+// Validate returns an error that wraps [ErrInvalid] and names every field that no registry should be given, with its value. It accepts
+// what Register fills in: an empty ID, and a wildcard host.
 //
-// A service name has 1 to 128 ASCII letters, digits, '.', '_' and '-', and starts with a letter or digit; an ID has up
-// to 255 of the same and ':'. All else is refused since some backend would mangle it: '/' parts the keys of etcd, '?',
-// '#', '%' and spaces change the meaning of a URL, a name of dots alone is a path, and ':' joins service and ID in Consul.
-// Case counts. Addresses are host:port with a port from 1 to 65535; the host is an IP address (IPv6 in brackets,
-// without a zone, which means nothing on another host) or a DNS name. Texts are valid UTF-8, which JSON needs; tags, and
-// the names of endpoints and of metadata, are not empty.
+//   - Service has 1 to 128 ASCII letters, digits, '.', '_' and '-', and starts with a letter or digit. Case counts.
+//   - ID has up to 255 of the same characters and ':'.
+//   - Address and each of Endpoints is host:port with a port from 1 to 65535. The host is an IP address or a DNS name. An IPv6 address
+//     is in brackets, and without a zone, which means nothing on another host.
+//   - Tags, and the names in Endpoints and Metadata, are not empty.
+//   - All texts are valid UTF-8, which JSON needs.
+//   - Weight is from [Drained] to 65535.
+//
+// The other characters of Service and ID are refused because some backend would change their meaning: '/' separates the keys of etcd,
+// '?', '#', '%' and spaces have a meaning in a URL, a name of dots alone is a path, and ':' separates service and ID in Consul.
 func (in *Instance) Validate() error {
-	var errs []error
-	check := func(err error) {
-		if err != nil {
-			errs = append(errs, err)
-		}
-	}
-	check(checkName("Service", in.Service, maxService, ""))
+	errs := reasons{checkName("Service", in.Service, maxService, "")}
 	if in.ID != "" {
-		check(checkName("ID", in.ID, maxID, ":"))
+		errs = append(errs, checkName("ID", in.ID, maxID, ":"))
 	}
-	check(checkAddress("Address", in.Address))
-	check(checkEndpoints(in.Endpoints))
-	check(checkText("Version", in.Version, false))
-	check(checkText("Zone", in.Zone, false))
-	check(checkTags(in.Tags))
-	check(checkMetadata(in.Metadata))
-	if in.Weight < 0 || in.Weight > maxWeight {
-		check(invalid("Weight", in.Weight, fmt.Sprintf("is not from 0 to %d", maxWeight)))
+	errs = append(errs, checkAddress("Address", in.Address), checkEndpoints(in.Endpoints), checkText("Version", in.Version),
+		checkText("Zone", in.Zone), checkTags(in.Tags), checkMetadata(in.Metadata))
+	if in.Weight < Drained || in.Weight > maxWeight {
+		errs = append(errs, invalid("Weight", in.Weight, fmt.Sprintf("is not from %d (drained) to %d", Drained, maxWeight)))
 	}
 	if in.Status < Passing || in.Status > Maintenance {
-		check(invalid("Status", int(in.Status), "is none of Passing, Warning, Critical, Maintenance"))
+		errs = append(errs, invalid("Status", int(in.Status), "is none of Passing, Warning, Critical, Maintenance"))
 	}
-	return errors.Join(errs...)
+	return errs.join()
 }
 
-// Validate returns an error that wraps [ErrInvalid] and names every field that selects nothing by its form, with its
-// value. The rules are those of [Instance.Validate].
+// Validate returns an error that wraps [ErrInvalid] and names every field that no instance can match because of its form, with its
+// value. The rules of [Instance.Validate] apply.
 func (q Query) Validate() error {
-	return errors.Join(
-		checkName("Service", q.Service, maxService, ""),
-		checkText("Version", q.Version, false),
-		checkTags(q.Tags),
-		checkMetadata(q.Metadata),
-	)
+	return reasons{
+		checkName("Service", q.Service, maxService, ""), checkText("Version", q.Version), checkTags(q.Tags), checkMetadata(q.Metadata),
+	}.join()
 }
+
+// reasons are errors that wrap ErrInvalid, one for each fault, or nil.
+type reasons []error
+
+// join returns the reasons as one error, or nil if all are nil.
+func (r reasons) join() error {
+	var all []error
+	for _, err := range r {
+		if several, ok := err.(*invalidError); ok {
+			all = append(all, several.reasons...)
+		} else if err != nil {
+			all = append(all, err)
+		}
+	}
+	switch len(all) {
+	case 0:
+		return nil
+	case 1:
+		return all[0]
+	}
+	return &invalidError{all}
+}
+
+// invalidError is several reasons on one line.
+type invalidError struct{ reasons []error }
+
+// Error returns "invalid: ", and the reasons with "; " between them.
+func (e *invalidError) Error() string {
+	prefix := ErrInvalid.Error() + ": "
+	var texts []string
+	for _, err := range e.reasons {
+		texts = append(texts, strings.TrimPrefix(err.Error(), prefix))
+	}
+	return prefix + strings.Join(texts, "; ")
+}
+
+// Unwrap returns the reasons.
+func (e *invalidError) Unwrap() []error { return e.reasons }
 
 func invalid(field string, value any, why string) error {
 	if s, ok := value.(string); ok {
@@ -71,10 +99,12 @@ func invalid(field string, value any, why string) error {
 	return fmt.Errorf("%w: %s: %v %s", ErrInvalid, field, value, why)
 }
 
+func missing(field string) error { return fmt.Errorf("%w: %s is required", ErrInvalid, field) }
+
 func checkName(field, s string, most int, also string) error {
 	switch {
 	case s == "":
-		return fmt.Errorf("%w: %s: is required", ErrInvalid, field)
+		return missing(field)
 	case len(s) > most:
 		return invalid(field, s, fmt.Sprintf("has %d bytes, more than %d", len(s), most))
 	case !letterOrDigit(rune(s[0])):
@@ -82,7 +112,7 @@ func checkName(field, s string, most int, also string) error {
 	}
 	for _, c := range s {
 		if !letterOrDigit(c) && !strings.ContainsRune("._-", c) && !strings.ContainsRune(also, c) {
-			return invalid(field, s, fmt.Sprintf("holds %q; allowed are ASCII letters, digits and any of %q", c, "._-"+also))
+			return invalid(field, s, fmt.Sprintf("contains %q, which is no ASCII letter, no digit and none of %q", c, "._-"+also))
 		}
 	}
 	return nil
@@ -92,75 +122,79 @@ func letterOrDigit(c rune) bool {
 	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9'
 }
 
-func checkText(field, s string, required bool) error {
-	switch {
-	case required && s == "":
-		return fmt.Errorf("%w: %s: is empty", ErrInvalid, field)
-	case !utf8.ValidString(s):
+func checkText(field, s string) error {
+	if !utf8.ValidString(s) {
 		return invalid(field, s, "is not valid UTF-8")
 	}
 	return nil
 }
 
-// What follows builds nothing for what is right: a list of thousands is checked whenever it is read.
+func checkTextNotEmpty(field, s string) error {
+	if s == "" {
+		return fmt.Errorf("%w: %s is empty", ErrInvalid, field)
+	}
+	return checkText(field, s)
+}
+
+// The functions below allocate nothing for valid input: a list of thousands of instances is checked whenever it is read.
 
 func isText(s string) bool { return s != "" && utf8.ValidString(s) }
 
 func checkTags(tags []string) error {
-	var errs []error
+	var errs reasons
 	for i, t := range tags {
 		if !isText(t) {
-			errs = append(errs, checkText(fmt.Sprintf("Tags[%d]", i), t, true))
+			errs = append(errs, checkTextNotEmpty(fmt.Sprintf("Tags[%d]", i), t))
 		}
 	}
-	return errors.Join(errs...)
+	return errs.join()
 }
 
-// checkEndpoints goes by the names in their order where it has something to say.
+// checkEndpoints names the faults in the order of the names.
 func checkEndpoints(m map[string]string) error {
-	right := true
+	valid := true
 	for name, address := range m {
-		right = right && isText(name) && checkAddress("", address) == nil
+		valid = valid && isText(name) && checkAddress("", address) == nil
 	}
-	if right {
+	if valid {
 		return nil
 	}
-	var errs []error
+	var errs reasons
 	for _, name := range slices.Sorted(maps.Keys(m)) {
-		errs = append(errs, checkText("Endpoints: name", name, true), checkAddress(fmt.Sprintf("Endpoints[%q]", name), m[name]))
+		errs = append(errs, checkTextNotEmpty("A name in Endpoints", name), checkAddress(fmt.Sprintf("Endpoints[%q]", name), m[name]))
 	}
-	return errors.Join(errs...)
+	return errs.join()
 }
 
-// checkMetadata names the key alone: a value may be private, and shows in no error.
+// checkMetadata names the key, and not the value, which may be private and must not show in an error.
 func checkMetadata(m map[string]string) error {
-	right := true
+	valid := true
 	for k, v := range m {
-		right = right && isText(k) && utf8.ValidString(v)
+		valid = valid && isText(k) && utf8.ValidString(v)
 	}
-	if right {
+	if valid {
 		return nil
 	}
-	var errs []error
+	var errs reasons
 	for _, k := range slices.Sorted(maps.Keys(m)) {
-		errs = append(errs, checkText("Metadata: key", k, true))
+		errs = append(errs, checkTextNotEmpty("A key in Metadata", k))
 		if !utf8.ValidString(m[k]) {
 			errs = append(errs, fmt.Errorf("%w: Metadata[%q]: the value is not valid UTF-8", ErrInvalid, k))
 		}
 	}
-	return errors.Join(errs...)
+	return errs.join()
 }
 
 func checkAddress(field, s string) error {
 	if s == "" {
-		return fmt.Errorf("%w: %s: is required, as host:port", ErrInvalid, field)
+		return fmt.Errorf("%w, as host:port", missing(field))
 	}
 	if a, err := netip.ParseAddrPort(s); err == nil && a.Port() > 0 && a.Addr().Zone() == "" {
-		return nil // as nearly all are; what follows tells what is wrong with the others, if anything is
+		return nil // nearly all are like that; the code below finds out about the others
 	}
 	host, port, err := net.SplitHostPort(s)
 	if err != nil {
-		return invalid(field, s, "is not host:port (an IPv6 host stands in brackets)")
+		return invalid(field, s, "is not host:port (an IPv6 host must be in brackets)")
 	}
 	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
 		return invalid(field, s, "has no port from 1 to 65535")
@@ -176,7 +210,7 @@ func checkAddress(field, s string) error {
 	}
 	for _, c := range host {
 		if !letterOrDigit(c) && !strings.ContainsRune("._-", c) {
-			return invalid(field, s, fmt.Sprintf("holds %q, which is in no IP address or DNS name", c))
+			return invalid(field, s, fmt.Sprintf("contains %q, which is in no IP address or DNS name", c))
 		}
 	}
 	return nil

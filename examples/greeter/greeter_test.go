@@ -5,7 +5,10 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"flag"
+	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"os"
@@ -23,11 +26,10 @@ import (
 	"github.com/rollcall-go/rollcall/examples/internal/load"
 	_ "github.com/rollcall-go/rollcall/grpcx/consulscheme"
 	"github.com/rollcall-go/rollcall/internal/testbed"
+	"github.com/rollcall-go/rollcall/internal/watchtest"
 )
 
-const patience = time.Minute
-
-// A longer one makes the same point: go test -run Nothing ./examples/greeter -outage 1m
+// A longer outage gives the same result: go test -run RestartsEmpty ./examples/greeter -outage 1m
 var outage = flag.Duration("outage", 2*time.Second, "how long the registry is down under load")
 
 func build(t *testing.T, program string) string {
@@ -39,16 +41,16 @@ func build(t *testing.T, program string) string {
 	return path
 }
 
-// server is the server program at work.
+// server is a process of the server program.
 type server struct {
 	address string
 	cmd     *exec.Cmd
 }
 
-// startServer returns when the server says where it listens.
-func startServer(t *testing.T, path, registryURL string) *server {
+// startProgram starts a program that ends with the test, and returns its standard error.
+func startProgram(t *testing.T, path string, args ...string) (*exec.Cmd, io.Reader) {
 	t.Helper()
-	cmd := exec.Command(path, "-registry", registryURL, "-drain", "300ms")
+	cmd := exec.Command(path, args...)
 	out, err := cmd.StderrPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -57,6 +59,13 @@ func startServer(t *testing.T, path, registryURL string) *server {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { cmd.Process.Kill() })
+	return cmd, out
+}
+
+// startServer returns when the server has logged its address.
+func startServer(t *testing.T, path, registryURL string) *server {
+	t.Helper()
+	cmd, out := startProgram(t, path, "-registry", registryURL, "-drain", "300ms")
 	s := &server{cmd: cmd}
 	address := make(chan string, 1)
 	go func() {
@@ -70,11 +79,7 @@ func startServer(t *testing.T, path, registryURL string) *server {
 			}
 		}
 	}()
-	select {
-	case s.address = <-address:
-	case <-time.After(patience):
-		t.Fatal("the server did not say where it listens")
-	}
+	s.address = watchtest.Receive(t, "the address of the server in its log", address)
 	return s
 }
 
@@ -82,17 +87,6 @@ func (s *server) signal(t *testing.T, sig syscall.Signal) {
 	t.Helper()
 	if err := s.cmd.Process.Signal(sig); err != nil {
 		t.Fatal(err)
-	}
-}
-
-func until(t *testing.T, what string, done func() bool) {
-	t.Helper()
-	deadline := time.Now().Add(patience)
-	for !done() {
-		if time.Now().After(deadline) {
-			t.Fatalf("waited for %v for %s", patience, what)
-		}
-		time.Sleep(5 * time.Millisecond)
 	}
 }
 
@@ -110,7 +104,7 @@ func passing(agent string) int {
 	return len(entries)
 }
 
-// fleet is three servers on a real Consul and a client that calls them without a pause, until the test ends.
+// fleet has three servers on a real Consul, and a client that calls them all the time until the test ends.
 type fleet struct {
 	agent   *testbed.Consul
 	program string
@@ -128,7 +122,7 @@ func startFleet(t *testing.T) *fleet {
 	for range 3 {
 		f.servers = append(f.servers, f.start(t))
 	}
-	until(t, "three servers in the registry", func() bool { return passing(f.agent.Addr()) == 3 })
+	watchtest.Eventually(t, "three servers in the registry", func() bool { return passing(f.agent.Addr()) == 3 })
 	conn, err := grpc.NewClient("consul://"+f.agent.Addr()+"/"+greeting.Service,
 		grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithNoProxy(), grpc.WithDisableRetry(),
 		grpc.WithDefaultServiceConfig(`{"loadBalancingConfig":[{"round_robin":{}}]}`))
@@ -155,13 +149,13 @@ func (f *fleet) start(t *testing.T) *server {
 func (f *fleet) answers(t *testing.T, s *server) {
 	t.Helper()
 	before := f.calls.Answered(s.address)
-	until(t, s.address+" to answer", func() bool { return f.calls.Answered(s.address) >= before+100 })
+	watchtest.Eventually(t, s.address+" to answer", func() bool { return f.calls.Answered(s.address) >= before+100 })
 }
 
 func (f *fleet) goesOn(t *testing.T, calls int) {
 	t.Helper()
 	before, _, _ := f.calls.Count()
-	until(t, "more calls", func() bool { n, _, _ := f.calls.Count(); return n >= before+calls })
+	watchtest.Eventually(t, "more calls", func() bool { n, _, _ := f.calls.Count(); return n >= before+calls })
 }
 
 func (f *fleet) wantNoFailure(t *testing.T) {
@@ -178,7 +172,7 @@ func (f *fleet) end(t *testing.T) {
 	t.Logf("%d calls, %.0f a second:\n%s", total, float64(total)/time.Since(f.begun).Seconds(), f.calls.Table())
 }
 
-func TestARollingRestartLosesNoCall(t *testing.T) {
+func TestFleet_LosesNoCallInRollingRestart(t *testing.T) {
 	f := startFleet(t)
 	for i, s := range f.servers {
 		s.signal(t, syscall.SIGTERM)
@@ -207,14 +201,14 @@ func TestARollingRestartLosesNoCall(t *testing.T) {
 	}
 }
 
-func TestAnAgentThatComesBackWithNothingLosesNoCall(t *testing.T) {
+func TestFleet_LosesNoCallIfAgentRestartsEmpty(t *testing.T) {
 	f := startFleet(t)
 	f.agent.Kill()
 	for until := time.Now().Add(*outage); time.Now().Before(until); {
 		f.goesOn(t, rate/10)
 	}
 	back := make(chan time.Duration, 1)
-	go func() { // the time counts from the agent's first answer, which comes before Restart calls it ready
+	go func() { // measures from the first answer of the agent, which comes before Restart returns
 		for passing(f.agent.Addr()) < 0 {
 			time.Sleep(time.Millisecond)
 		}
@@ -225,12 +219,8 @@ func TestAnAgentThatComesBackWithNothingLosesNoCall(t *testing.T) {
 		back <- time.Since(answers)
 	}()
 	f.agent.Restart(false)
-	select {
-	case took := <-back:
-		t.Logf("every instance was back %v after the agent answered", took.Round(time.Millisecond))
-	case <-time.After(patience):
-		t.Fatalf("after %v the wiped agent has %d of 3 instances", patience, passing(f.agent.Addr()))
-	}
+	took := watchtest.Receive(t, "all 3 instances in the wiped agent", back)
+	t.Logf("every instance was back %v after the agent answered", took.Round(time.Millisecond))
 	f.goesOn(t, 2*rate)
 	for _, s := range f.servers {
 		f.answers(t, s)
@@ -239,8 +229,8 @@ func TestAnAgentThatComesBackWithNothingLosesNoCall(t *testing.T) {
 	f.end(t)
 }
 
-// As when a network that is overloaded fails everybody's checks, or a deploy breaks what the check asks for.
-func TestInstancesThatAllTurnCriticalAreStillCalled(t *testing.T) {
+// All checks may fail at once if the network is overloaded, or a deployment breaks what the checks test.
+func TestFleet_CallsInstancesIfAllAreCritical(t *testing.T) {
 	f := startFleet(t)
 	resp, err := http.Get("http://" + f.agent.Addr() + "/v1/agent/checks")
 	if err != nil {
@@ -251,8 +241,8 @@ func TestInstancesThatAllTurnCriticalAreStillCalled(t *testing.T) {
 	if err := json.NewDecoder(resp.Body).Decode(&checks); err != nil || len(checks) != 3 {
 		t.Fatalf("the agent has %d checks, %v", len(checks), err)
 	}
-	// The heartbeats of the servers make them passing again, so that this is not for long.
-	for deadline := time.Now().Add(patience); passing(f.agent.Addr()) != 0; {
+	// The servers send heartbeats, which set their checks to passing again soon.
+	for deadline := time.Now().Add(watchtest.Timeout); passing(f.agent.Addr()) != 0; {
 		if time.Now().After(deadline) {
 			t.Fatal("the agent still has instances that pass")
 		}
@@ -269,16 +259,16 @@ func TestInstancesThatAllTurnCriticalAreStillCalled(t *testing.T) {
 		}
 	}
 	f.goesOn(t, rate)
-	until(t, "all to pass again", func() bool { return passing(f.agent.Addr()) == 3 })
+	watchtest.Eventually(t, "all to pass again", func() bool { return passing(f.agent.Addr()) == 3 })
 	f.goesOn(t, rate)
 	f.wantNoFailure(t)
 	f.end(t)
 }
 
-func TestTheClientProgram(t *testing.T) {
+func TestClientProgram_PrintsAnswers(t *testing.T) {
 	agent := testbed.StartConsul(t)
 	s := startServer(t, build(t, "server"), "consul://"+agent.Addr())
-	until(t, "the server in the registry", func() bool { return passing(agent.Addr()) == 1 })
+	watchtest.Eventually(t, "the server in the registry", func() bool { return passing(agent.Addr()) == 1 })
 	cmd := exec.Command(build(t, "client"), "-rate", "200", "-for", "1s")
 	cmd.Env = append(os.Environ(), "ROLLCALL_REGISTRY=consul://"+agent.Addr())
 	out, err := cmd.CombinedOutput()
@@ -290,11 +280,57 @@ func TestTheClientProgram(t *testing.T) {
 	}
 }
 
-func TestProgramsRefuseAURLTheyCannotOpen(t *testing.T) {
+func TestPrograms_RefuseURLThatCannotBeOpened(t *testing.T) {
 	for _, program := range []string{"server", "client"} {
 		out, err := exec.Command(build(t, program), "-registry", "zookeeper://user:hunter2@h").CombinedOutput()
 		if err == nil || !strings.Contains(string(out), "consul, etcd, memory") || strings.Contains(string(out), "hunter2") {
 			t.Errorf("%s says %v\n%s", program, err, out)
+		}
+	}
+}
+
+// nowhere is the URL of a registry that does not answer: its port is taken, and nothing listens there.
+func nowhere(t *testing.T) string {
+	t.Helper()
+	c, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	return "consul://" + c.LocalAddr().String()
+}
+
+func TestServerProgram_DoesNotClaimToBeRegisteredWithoutRegistry(t *testing.T) {
+	cmd, out := startProgram(t, build(t, "server"), "-registry", nowhere(t), "-drain", "10ms")
+	var all strings.Builder
+	failed := false
+	for lines := bufio.NewScanner(out); lines.Scan(); {
+		all.WriteString(lines.Text() + "\n")
+		if !failed && strings.Contains(lines.Text(), "connection refused") {
+			failed = true
+			if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if err := cmd.Wait(); err != nil {
+		t.Errorf("after SIGTERM: %v", err)
+	}
+	for _, claim := range []string{"rollcall: registered", "rollcall: deregistered", "rollcall: drained"} {
+		if !failed || strings.Contains(all.String(), claim) {
+			t.Errorf("without a registry it says %q:\n%s", claim, &all)
+		}
+	}
+}
+
+func TestClientProgram_FailsIfNoCallSucceeds(t *testing.T) {
+	out, err := exec.Command(build(t, "client"), "-registry", nowhere(t), "-rate", "5", "-for", "2s").CombinedOutput()
+	if exit := new(exec.ExitError); !errors.As(err, &exit) || exit.ExitCode() != 1 {
+		t.Errorf("it ended with %v", err)
+	}
+	for _, want := range []string{"a call failed", "calls succeeded", "connection refused"} {
+		if !strings.Contains(string(out), want) {
+			t.Errorf("it does not say %q:\n%s", want, out)
 		}
 	}
 }

@@ -1,5 +1,5 @@
-// Package greeting is the gRPC service of the examples: one call that greets. It is written by hand over a message type
-// that protobuf ships, so that the examples need no code generator; a service of yours has generated code here.
+// Package greeting is the gRPC service of the examples. It is written by hand with a message type of the protobuf module, so that the
+// examples need no code generator. Your own service has generated code instead.
 package greeting
 
 import (
@@ -9,7 +9,7 @@ import (
 	"google.golang.org/protobuf/types/known/wrapperspb"
 )
 
-// Service is the name under which the examples announce the service.
+// Service is the name of the service in the registry.
 const Service = "greeter"
 
 const fullMethod = "/rollcall.examples.Greeter/Greet"
@@ -50,7 +50,7 @@ func Greet(ctx context.Context, cc grpc.ClientConnInterface, name string, opts .
 	return out.GetValue(), err
 }
 
-// From is a Server that says who it is.
+// From is a Server whose answers name it.
 type From string
 
 // Greet implements Server.

@@ -1,5 +1,5 @@
-// Package unittest shows how code that uses Rollcall is tested: against the memory backend, which needs no server and
-// can be told to fail, in zero real time. The code under test is a small one: it picks a payment service.
+// Package unittest shows how to test code that uses Rollcall. The memory backend needs no server, has methods that inject failures, and
+// works in testing/synctest, so that the tests take no real time. The code under test picks a payment service.
 package unittest
 
 import (
@@ -11,7 +11,7 @@ import (
 	"github.com/rollcall-go/rollcall/registry"
 )
 
-// ErrNoPayment is the answer when no payment service can be had.
+// ErrNoPayment is returned if no payment service is known.
 var ErrNoPayment = errors.New("no payment service")
 
 // Checkout depends on the interface, not on a backend.
@@ -19,8 +19,7 @@ type Checkout struct {
 	Discovery registry.Discovery
 }
 
-// PaymentAddress returns the address of any payment service. It goes on with the last known ones while the registry
-// does not answer.
+// PaymentAddress returns the address of any payment service. While the registry does not answer, it uses the last known set.
 func (c *Checkout) PaymentAddress(ctx context.Context) (string, error) {
 	set, err := c.Discovery.Lookup(ctx, registry.Query{Service: "payment"})
 	if len(set) == 0 {

@@ -2,7 +2,7 @@
 //
 //	go tool -modfile=tools/wire/go.mod wire ./examples/wire
 //
-// The two injectors in wire.go differ in their provider set alone, and so in their backend.
+// The two injectors in wire.go differ only in their provider set, which decides the backend.
 package main
 
 import (
@@ -17,7 +17,7 @@ import (
 	"github.com/rollcall-go/rollcall/registry"
 )
 
-// directory depends on the interface that it needs, and not on a backend.
+// directory depends on the interface registry.Discovery, and not on a backend.
 type directory struct {
 	discovery registry.Discovery
 }

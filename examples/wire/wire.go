@@ -6,15 +6,16 @@ import (
 	"github.com/google/wire"
 
 	"github.com/rollcall-go/rollcall/consul"
-	"github.com/rollcall-go/rollcall/memory"
+	"github.com/rollcall-go/rollcall/consul/consulwire"
+	"github.com/rollcall-go/rollcall/memory/memorywire"
 )
 
 func initOnConsul(c consul.Config) (*directory, func(), error) {
-	wire.Build(consul.ProviderSet, newDirectory)
+	wire.Build(consulwire.ProviderSet, newDirectory)
 	return nil, nil, nil
 }
 
 func initEmbedded() (*directory, func()) {
-	wire.Build(memory.ProviderSet, newDirectory)
+	wire.Build(memorywire.ProviderSet, newDirectory)
 	return nil, nil
 }

@@ -8,13 +8,14 @@ package main
 
 import (
 	"github.com/rollcall-go/rollcall/consul"
-	"github.com/rollcall-go/rollcall/memory"
+	"github.com/rollcall-go/rollcall/consul/consulwire"
+	"github.com/rollcall-go/rollcall/memory/memorywire"
 )
 
 // Injectors from wire.go:
 
 func initOnConsul(c consul.Config) (*directory, func(), error) {
-	registry, cleanup, err := consul.Provide(c)
+	registry, cleanup, err := consulwire.Provide(c)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -25,7 +26,7 @@ func initOnConsul(c consul.Config) (*directory, func(), error) {
 }
 
 func initEmbedded() (*directory, func()) {
-	registry, cleanup := memory.Provide()
+	registry, cleanup := memorywire.Provide()
 	registryRegistry := registry.Registry
 	mainDirectory := newDirectory(registryRegistry)
 	return mainDirectory, func() {

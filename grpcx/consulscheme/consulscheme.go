@@ -1,5 +1,5 @@
-// Package consulscheme registers the gRPC resolver scheme consul, for programs that call grpc.NewClient themselves. Import
-// it for that effect:
+// Package consulscheme registers the gRPC resolver scheme consul, for programs that call grpc.NewClient themselves. Import it for that
+// effect:
 //
 //	import _ "github.com/rollcall-go/rollcall/grpcx/consulscheme"
 //
@@ -8,47 +8,57 @@
 //		grpc.WithNoProxy(),
 //		grpc.WithTransportCredentials(creds))
 //
-// The form of a target is consul://[user:password@]host:port/SERVICE?parameter=value&…, with the parameters that users of
-// grpc-consul-resolver know:
+// Use the two dial options. Without the first, gRPC sends all calls to one instance. Without the second, and if HTTPS_PROXY is set, gRPC
+// replaces the addresses of the instances by the address of the proxy. A resolver cannot set them without replacing the caller's service
+// config; grpcx.NewClient sets both. The policy rollcall_round_robin is round_robin, but a call that fails because there is no instance
+// names the service.
+//
+// # Targets
+//
+// A target has the form consul://[user:password@]host:port/SERVICE?parameter=value&…, with the parameters of grpc-consul-resolver:
 //
 //	tag                 only instances with this tag
-//	healthy             only instances that are passing, as long as half of them are (grpcx.DefaultPanicThreshold); default
+//	healthy             only instances that pass, as long as half of them do (grpcx.DefaultPanicThreshold); default
 //	                    true, unlike there
-//	wait                how long a blocking query waits, from 1s to 10m; default 60s
-//	timeout             bound of a call that does not wait for a change; default 12s
-//	max-backoff         longest wait before a failed call is made again; default 2s
-//	near                with limit: the node that nearest is meant of; default _agent
-//	limit               only the nearest so many instances; default all
+//	wait                how long a blocking query waits, from 1s to 10m; default 45s
+//	timeout             limit of a call that does not wait for a change; default 12s
+//	max-backoff         longest pause before a failed call is repeated; default 2s
+//	near                with limit: the node from which distances are measured; default _agent
+//	limit               the number of instances, nearest first; default all
 //	token               ACL token; default CONSUL_HTTP_TOKEN
-//	dc                  datacenter; default that of the agent
-//	allow-stale         any server may answer, also one that lags behind
+//	dc                  datacenter; default the datacenter of the agent
+//	allow-stale         any server may answer, even if it lags behind
 //	require-consistent  the leader confirms that it is the leader
-//	insecure            with TLS, which CONSUL_HTTP_SSL turns on: take any certificate; default false, unlike there
+//	insecure            with TLS, which CONSUL_HTTP_SSL turns on: accept any certificate; default false, unlike there
 //
-// An unknown parameter is an error. What else the environment sets for Consul applies as in package consul.
+// An unknown parameter is an error. Other settings come from the environment variables of Consul, as in package consul. A target that
+// cannot be used is an error of grpc.NewClient or of the first call, and wraps a *[registry.Error].
 //
-// The two dial options above are worth having: without the first, gRPC sends all calls to one instance; without the
-// second and with HTTPS_PROXY set, it loses the instances' addresses to the proxy's. A resolver cannot set them: what it
-// can set, a service config, would replace the caller's. grpcx.NewClient sets both. In place of round_robin
-// rollcall_round_robin may stand, which is the same, and says which service has gone when its last instance has.
+// # Sharing
 //
-// Channels with the same connection settings share one client of Consul, and those that ask the same share one blocking
-// query. Both stay warm for 30 s after the last channel has been closed or gone idle.
+// Channels with the same connection settings share one client of Consul, and channels with the same query share one blocking query. Both
+// stay open for 30 s after the last channel was closed or became idle.
 //
-// gRPC writes the target as it is to its own log where that is turned up. Keep a token out of it with CONSUL_HTTP_TOKEN.
+// # Secrets
+//
+// gRPC shows the whole target in its own log, in channelz, and in the label grpc.target of its metrics. So keep secrets out of the target:
+// set CONSUL_HTTP_TOKEN or CONSUL_HTTP_TOKEN_FILE, and CONSUL_HTTP_AUTH.
 package consulscheme
 
 import (
-	"errors"
 	"fmt"
 	"net/url"
+	"os"
 	"strconv"
+	"strings"
 	"time"
 
 	"google.golang.org/grpc/resolver"
 
 	"github.com/rollcall-go/rollcall/consul"
 	"github.com/rollcall-go/rollcall/grpcx"
+	"github.com/rollcall-go/rollcall/internal/failure"
+	"github.com/rollcall-go/rollcall/internal/oneline"
 	"github.com/rollcall-go/rollcall/internal/urlparam"
 	"github.com/rollcall-go/rollcall/registry"
 )
@@ -64,13 +74,9 @@ func (builder) Scheme() string { return scheme }
 
 // Build implements [resolver.Builder]. It fails only for a target that can never work, since gRPC does not try again.
 func (builder) Build(t resolver.Target, cc resolver.ClientConn, o resolver.BuildOptions) (resolver.Resolver, error) {
-	c, q, err := parse(t)
+	reg, q, release, err := open(t)
 	if err != nil {
-		return nil, err
-	}
-	reg, release, err := clients.acquire(c)
-	if err != nil {
-		return nil, fmt.Errorf("rollcall: target: %w", err)
+		return nil, failure.New("resolve", "", err) // without the service, which may be a part of a secret
 	}
 	r, err := grpcx.NewBuilder(reg, grpcx.ResolverConfig{}).Build(resolver.Target{URL: targetOf(q)}, cc, o)
 	if err != nil {
@@ -80,13 +86,23 @@ func (builder) Build(t resolver.Target, cc resolver.ClientConn, o resolver.Build
 	return &channel{Resolver: r, release: release}, nil
 }
 
-// targetOf is q in the form that package grpcx takes.
+// open returns the client for a target, the query in the target, and a function that releases the client. The error shows no secret.
+func open(t resolver.Target) (*registry.Registry, registry.Query, func(), error) {
+	c, q, err := parse(t)
+	if err != nil {
+		return nil, q, nil, err
+	}
+	reg, release, err := clients.acquire(c)
+	return reg, q, release, urlparam.Conceal(&t.URL, err, "token")
+}
+
+// targetOf returns q in the form of a target of package grpcx.
 func targetOf(q registry.Query) url.URL {
 	parameters := url.Values{"tag": q.Tags, "any-status": {strconv.FormatBool(q.AnyStatus)}}
 	return url.URL{Scheme: grpcx.Scheme, Path: "/" + q.Service, RawQuery: parameters.Encode()}
 }
 
-// channel is the resolver of one channel, which holds on to a shared client.
+// channel is the resolver of one channel. It uses a shared client.
 type channel struct {
 	resolver.Resolver
 	release func()
@@ -98,15 +114,21 @@ func (c *channel) Close() {
 	c.release()
 }
 
-// parse reads a target. Its error names every part that cannot be used, and no secret.
+// parse parses a target. Its error names every part that cannot be used, and shows no secret.
 func parse(t resolver.Target) (consul.Config, registry.Query, error) {
-	c := consul.Config{Address: t.URL.Host, Username: t.URL.User.Username()}
-	c.Password, _ = t.URL.User.Password()
+	if err := urlparam.Rest(&t.URL); err != nil {
+		return consul.Config{}, registry.Query{}, err
+	}
+	user, password, userErr := urlparam.User(&t.URL)
+	c := consul.Config{Username: registry.NewSecret(user), Password: registry.NewSecret(password)}
+	if t.URL.Host != "" {
+		c.Addresses = strings.Split(t.URL.Host, ",")
+	}
 	q := registry.Query{Service: t.Endpoint()}
 
 	p := urlparam.Parse(t.URL.RawQuery)
 	var tag string
-	healthy, maxBackoff := true, time.Duration(0)
+	healthy, insecure, maxBackoff := true, false, time.Duration(0)
 	p.String("tag", &tag)
 	p.Bool("healthy", &healthy)
 	p.Duration("wait", &c.Wait)
@@ -114,16 +136,17 @@ func parse(t resolver.Target) (consul.Config, registry.Query, error) {
 	p.Duration("max-backoff", &maxBackoff)
 	p.String("near", &c.Near)
 	p.Int("limit", &c.Limit)
-	p.String("token", &c.Token)
+	p.Secret("token", &c.Token)
 	p.String("dc", &c.Datacenter)
 	p.Bool("allow-stale", &c.Stale)
 	p.Bool("require-consistent", &c.Consistent)
-	p.Bool("insecure", &c.TLS.InsecureSkipVerify)
+	p.Bool("insecure", &insecure)
 
 	if tag != "" {
 		q.Tags = []string{tag}
 	}
 	q.AnyStatus = !healthy
+	c.TLS.InsecureSkipVerify = insecure && usesTLS() // which would turn TLS on
 	if c.Limit > 0 && c.Near == "" {
 		c.Near = "_agent"
 	}
@@ -131,21 +154,18 @@ func parse(t resolver.Target) (consul.Config, registry.Query, error) {
 		c.Options.BackoffMax = maxBackoff
 		c.Options.BackoffMin = min(maxBackoff, registry.DefaultBackoffMin)
 	}
-	errs := []error{p.Err(), q.Validate()}
-	refuse := func(part, why string) {
-		errs = append(errs, fmt.Errorf("%w: %s %s", registry.ErrInvalid, part, why))
-	}
+	errs := []error{p.Err(), userErr, urlparam.Conceal(&t.URL, q.Validate(), "token")}
 	if maxBackoff < 0 {
-		refuse(`URL parameter "max-backoff":`, fmt.Sprintf("%v is negative", maxBackoff))
+		errs = append(errs, fmt.Errorf("%w: URL parameter \"max-backoff\": %v is negative", registry.ErrInvalid, maxBackoff))
 	}
 	if t.URL.Host == "" {
-		refuse("host", "is required: consul://host:port/SERVICE")
+		errs = append(errs, fmt.Errorf("%w: host is required: consul://host:port/SERVICE", registry.ErrInvalid))
 	}
-	if t.URL.Fragment != "" {
-		refuse(fmt.Sprintf("fragment %q", t.URL.Fragment), "has no meaning here")
-	}
-	if err := errors.Join(errs...); err != nil {
-		return c, q, fmt.Errorf("rollcall: target: %w", err)
-	}
-	return c, q, nil
+	return c, q, oneline.Join(errs...)
+}
+
+// usesTLS reports whether the environment turns TLS on, which no parameter does.
+func usesTLS() bool {
+	on, err := strconv.ParseBool(os.Getenv("CONSUL_HTTP_SSL"))
+	return err == nil && on
 }

@@ -3,6 +3,7 @@ package consulscheme
 import (
 	"context"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -10,6 +11,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"reflect"
 	"strings"
 	"sync"
 	"testing"
@@ -27,6 +29,7 @@ import (
 	"github.com/rollcall-go/rollcall/consul"
 	"github.com/rollcall-go/rollcall/grpcx"
 	"github.com/rollcall-go/rollcall/internal/testbed"
+	"github.com/rollcall-go/rollcall/internal/watchtest"
 	"github.com/rollcall-go/rollcall/registry"
 )
 
@@ -41,25 +44,6 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-const patience = 30 * time.Second
-
-func patiently(t *testing.T) context.Context {
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	t.Cleanup(cancel)
-	return ctx
-}
-
-func until(t *testing.T, what string, done func() bool) {
-	t.Helper()
-	tick := time.NewTicker(2 * time.Millisecond)
-	defer tick.Stop()
-	for deadline := time.Now().Add(patience); !done(); <-tick.C {
-		if time.Now().After(deadline) {
-			t.Fatalf("waited %v for %s", patience, what)
-		}
-	}
-}
-
 func parseTarget(t *testing.T, target string) (consul.Config, registry.Query, error) {
 	t.Helper()
 	u, err := url.Parse(target)
@@ -69,34 +53,37 @@ func parseTarget(t *testing.T, target string) (consul.Config, registry.Query, er
 	return parse(resolver.Target{URL: *u})
 }
 
-func TestEveryParameterIsUnderstood(t *testing.T) {
+func TestParse_SetsEveryParameter(t *testing.T) {
+	t.Setenv("CONSUL_HTTP_SSL", "true") // without TLS, insecure means nothing
 	c, q, err := parseTarget(t, "consul://user:pass@[::1]:8555/greeter?tag=blue&healthy=false&wait=14s&timeout=3s&max-backoff=20ms"+
 		"&near=n1&limit=3&token=hunter2&dc=dc2&allow-stale=true&insecure=true")
 	if err != nil {
 		t.Fatal(err)
 	}
 	want := consul.Config{
-		Address: "[::1]:8555", Username: "user", Password: "pass", Token: "hunter2", Datacenter: "dc2", Near: "n1", Limit: 3, Stale: true,
+		Addresses: []string{"[::1]:8555"}, Username: registry.NewSecret("user"), Password: registry.NewSecret("pass"), Token: registry.NewSecret("hunter2"), Datacenter: "dc2", Near: "n1", Limit: 3, Stale: true,
 		Wait: 14 * time.Second, Timeout: 3 * time.Second, TLS: consul.TLS{InsecureSkipVerify: true},
 		Options: registry.Options{BackoffMax: 20 * time.Millisecond, BackoffMin: 20 * time.Millisecond},
 	}
-	if c != want {
+	if !reflect.DeepEqual(c, want) {
 		t.Errorf("the settings are %+v, want %+v", c, want)
 	}
 	if q.Service != "greeter" || !q.AnyStatus || len(q.Tags) != 1 || q.Tags[0] != "blue" {
 		t.Errorf("the query is %+v", q)
 	}
-	c, q, err = parseTarget(t, "consul://h/greeter?limit=1&require-consistent=1")
+	t.Setenv("CONSUL_HTTP_SSL", "")
+	c, q, err = parseTarget(t, "consul://h/greeter?insecure=true&limit=1&require-consistent=1")
 	if err != nil || q.AnyStatus || len(q.Tags) != 0 || c.Near != "_agent" || !c.Consistent || c.TLS.InsecureSkipVerify {
 		t.Errorf("with few parameters: %+v, %+v, %v", c, q, err)
 	}
 }
 
-func TestWhatCannotWorkIsNamedWithoutSecrets(t *testing.T) {
+func TestBuild_NamesInvalidPartsWithoutSecrets(t *testing.T) {
 	for target, want := range map[string]string{
 		"consul://h/greeter?tags=hunter2":                         `unknown URL parameter "tags" (known: allow-stale,`,
 		"consul://u:hunter2@h/a/b":                                `Service: "a/b"`,
-		"consul://u:hunter2@h/":                                   "Service: is required",
+		"consul://u:hunter2@h/":                                   "Service",
+		"consul://h,u:hunter2@h2/greeter":                         "before the first host",
 		"consul:///greeter":                                       "host is required",
 		"consul://h/greeter?healthy=perhaps":                      `"healthy": "perhaps" is not true or false`,
 		"consul://h/greeter?max-backoff=-1s":                      `"max-backoff": -1s is negative`,
@@ -117,10 +104,39 @@ func TestWhatCannotWorkIsNamedWithoutSecrets(t *testing.T) {
 	}
 }
 
+func TestBuild_ReturnsRegistryError(t *testing.T) {
+	for target, want := range map[string][]string{
+		"consul:///greeter":                              {"host is required"},
+		"consul://h/a/b?tags=x&healthy=maybe":            {`"a/b"`, `"tags"`, `"healthy"`, `"maybe"`},
+		"consul://h/greeter?max-backoff=-1s&limit=some":  {`"max-backoff"`, "-1s", `"limit"`, `"some"`},
+		"consul://h/greeter?wait=1h&token=a&timeout=-1s": {"Wait", "1h0m0s", "Timeout", "-1s"},
+	} {
+		u, err := url.Parse(target)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = builder{}.Build(resolver.Target{URL: *u}, nil, resolver.BuildOptions{})
+		var e *registry.Error
+		if !errors.As(err, &e) || !errors.Is(err, registry.ErrInvalid) {
+			t.Errorf("%s: %v is not a *registry.Error that wraps ErrInvalid", target, err)
+			continue
+		}
+		text := err.Error()
+		if !strings.HasPrefix(text, "rollcall: resolve: ") || strings.Count(text, "rollcall: ") != 1 || strings.Contains(text, "\n") {
+			t.Errorf("%s: %q does not have one line and one prefix", target, text)
+		}
+		for _, part := range want {
+			if !strings.Contains(text, part) {
+				t.Errorf("%s: %q does not name %s", target, text, part)
+			}
+		}
+	}
+}
+
 // call makes one call and returns who answered.
 func call(t *testing.T, cc grpc.ClientConnInterface, opts ...grpc.CallOption) (string, error) {
 	var p peer.Peer
-	_, err := healthpb.NewHealthClient(cc).Check(patiently(t), &healthpb.HealthCheckRequest{Service: service}, append(opts, grpc.Peer(&p))...)
+	_, err := healthpb.NewHealthClient(cc).Check(watchtest.Context(t), &healthpb.HealthCheckRequest{Service: service}, append(opts, grpc.Peer(&p))...)
 	if err != nil {
 		return "", err
 	}
@@ -129,7 +145,7 @@ func call(t *testing.T, cc grpc.ClientConnInterface, opts ...grpc.CallOption) (s
 
 const service = "greeter"
 
-// server is announced on the agent until the test ends.
+// server is registered with the agent until the test ends.
 func server(t *testing.T, agent string, in registry.Instance) (address string) {
 	t.Helper()
 	reg, err := consul.New(consul.Config{Address: agent})
@@ -168,7 +184,7 @@ func dial(t *testing.T, target string) *grpc.ClientConn {
 	return conn
 }
 
-func TestTargetsOnARealConsul(t *testing.T) {
+func TestTarget_SelectsInstancesInConsul(t *testing.T) {
 	agent := testbed.StartConsul(t)
 	plain := server(t, agent.Addr(), registry.Instance{})
 	blue := server(t, agent.Addr(), registry.Instance{Tags: []string{"blue"}})
@@ -181,7 +197,7 @@ func TestTargetsOnARealConsul(t *testing.T) {
 	for target, want := range map[string][]string{
 		"consul://" + agent.Addr() + "/greeter":          {plain, blue},
 		"consul://" + agent.Addr() + "/greeter?tag=blue": {blue},
-		// Which may be ::1 first, where the agent does not listen.
+		// localhost may resolve to ::1 first, on which the agent does not listen.
 		"consul://localhost:" + port + "/greeter?healthy=true": {plain, blue},
 	} {
 		conn := dial(t, target)
@@ -189,7 +205,7 @@ func TestTargetsOnARealConsul(t *testing.T) {
 		for _, a := range want {
 			missing[a] = true
 		}
-		until(t, target+" to reach all", func() bool {
+		watchtest.Eventually(t, target+" to reach all", func() bool {
 			who, err := call(t, conn, grpc.WaitForReady(true))
 			if err != nil {
 				t.Fatal(err)
@@ -203,13 +219,13 @@ func TestTargetsOnARealConsul(t *testing.T) {
 			}
 		}
 	}
-	if _, err := call(t, dial(t, "consul://"+agent.Addr()+"/nobody")); status.Code(err) != codes.Unavailable ||
-		!strings.Contains(err.Error(), `service "nobody" in consul `+agent.Addr()) {
+	if _, err := call(t, dial(t, "consul://"+agent.Addr()+"/unknown")); status.Code(err) != codes.Unavailable ||
+		!strings.Contains(err.Error(), `service "unknown" in consul `+agent.Addr()) {
 		t.Errorf("an unknown service says %v", err)
 	}
 }
 
-func TestCredentialsReachConsul(t *testing.T) {
+func TestTarget_SendsCredentials(t *testing.T) {
 	agent := testbed.StartConsul(t)
 	proxy := testbed.NewProxy(t, agent.Addr())
 	var mu sync.Mutex
@@ -222,7 +238,7 @@ func TestCredentialsReachConsul(t *testing.T) {
 	})
 	conn := dial(t, "consul://user:pass@"+proxy.Addr()+"/greeter?token=hunter2")
 	conn.Connect()
-	until(t, "a request", func() bool { mu.Lock(); defer mu.Unlock(); return seen != nil })
+	watchtest.Eventually(t, "a request", func() bool { mu.Lock(); defer mu.Unlock(); return seen != nil })
 	mu.Lock()
 	defer mu.Unlock()
 	if got, want := seen.Get("Authorization"), "Basic "+base64.StdEncoding.EncodeToString([]byte("user:pass")); got != want {
@@ -238,7 +254,7 @@ func blocking(r *http.Request) bool {
 	return strings.HasPrefix(r.URL.Path, "/v1/health/service/") && r.URL.Query().Get("index") != ""
 }
 
-func TestChannelsShareOneQuery(t *testing.T) {
+func TestChannels_ShareOneQuery(t *testing.T) {
 	agent := testbed.StartConsul(t)
 	proxy := testbed.NewProxy(t, agent.Addr())
 	address := server(t, agent.Addr(), registry.Instance{})
@@ -250,18 +266,18 @@ func TestChannelsShareOneQuery(t *testing.T) {
 			t.Fatal(who, err)
 		}
 	}
-	until(t, "one blocking query", func() bool { return proxy.InFlight(blocking) == 1 })
+	watchtest.Eventually(t, "one blocking query", func() bool { return proxy.InFlight(blocking) == 1 })
 	for _, conn := range conns {
 		conn.Close()
 	}
-	until(t, "no blocking query, after the last channel", func() bool { return proxy.InFlight(nil) == 0 })
+	watchtest.Eventually(t, "no blocking query, after the last channel", func() bool { return proxy.InFlight(nil) == 0 })
 	if n := proxy.Requests(); n > 20 {
 		t.Errorf("500 channels made %d requests, want a few", n)
 	}
 }
 
-// The crowd of a large process: watchers and channels over one Registry.
-func TestAThousandWatchersAreOneQuery(t *testing.T) {
+// Many watches and channels over one Registry, as in a large process.
+func TestChannels_ShareQueryWithWatches(t *testing.T) {
 	agent := testbed.StartConsul(t)
 	proxy := testbed.NewProxy(t, agent.Addr())
 	first := server(t, agent.Addr(), registry.Instance{})
@@ -311,12 +327,12 @@ func TestAThousandWatchersAreOneQuery(t *testing.T) {
 			t.Fatal(who, err)
 		}
 	}
-	until(t, "every watcher to have the first", everyone(1))
-	until(t, "one blocking query", func() bool { return proxy.InFlight(blocking) == 1 })
+	watchtest.Eventually(t, "every watcher to have the first", everyone(1))
+	watchtest.Eventually(t, "one blocking query", func() bool { return proxy.InFlight(blocking) == 1 })
 	second := server(t, agent.Addr(), registry.Instance{})
-	until(t, "every watcher to have both", everyone(2))
+	watchtest.Eventually(t, "every watcher to have both", everyone(2))
 	for _, conn := range conns[:50] {
-		until(t, "a channel to reach the second", func() bool {
+		watchtest.Eventually(t, "a channel to reach the second", func() bool {
 			who, err := call(t, conn)
 			if err != nil {
 				t.Fatal(err)
@@ -324,13 +340,13 @@ func TestAThousandWatchersAreOneQuery(t *testing.T) {
 			return who == second
 		})
 	}
-	until(t, "one blocking query again", func() bool { return proxy.InFlight(blocking) == 1 })
+	watchtest.Eventually(t, "one blocking query again", func() bool { return proxy.InFlight(blocking) == 1 })
 	if n := proxy.InFlight(nil); n != 1 {
 		t.Errorf("%d requests are open, want 1", n)
 	}
 }
 
-func TestAClientIsSharedAndLingers(t *testing.T) {
+func TestPool_SharesClientsAndLingers(t *testing.T) {
 	p := newPool(time.Hour)
 	a := consul.Config{Address: "127.0.0.1:1"}
 	first, releaseFirst, err := p.acquire(a)
@@ -341,7 +357,7 @@ func TestAClientIsSharedAndLingers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	other, releaseOther, err := p.acquire(consul.Config{Address: "127.0.0.1:1", Token: "t"})
+	other, releaseOther, err := p.acquire(consul.Config{Address: "127.0.0.1:1", Token: registry.NewSecret("t")})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -356,8 +372,8 @@ func TestAClientIsSharedAndLingers(t *testing.T) {
 	}
 	releaseAgain()
 	releaseOther()
-	for c, cl := range p.open {
-		p.close(c, cl)
+	for key, cl := range p.open {
+		p.close(key, cl)
 	}
 	if len(p.open) != 0 {
 		t.Errorf("%d clients are left", len(p.open))
@@ -365,4 +381,55 @@ func TestAClientIsSharedAndLingers(t *testing.T) {
 	if _, err := first.Services(t.Context()); err == nil || !strings.Contains(err.Error(), "closed") {
 		t.Errorf("the client that was closed says %v", err)
 	}
+}
+
+// Each setting changes the key, also a hidden setting. A target does not set the logger.
+func TestKeyOf_DiffersInEverySetting(t *testing.T) {
+	seen := map[string]string{}
+	check := func(name string, c consul.Config) {
+		key, err := keyOf(c)
+		if again, _ := keyOf(c); err != nil || key != again {
+			t.Errorf("%s: %q and %q, %v", name, key, again, err)
+		}
+		if strings.Contains(key, "hunter2") {
+			t.Errorf("%s: the key shows the secret: %s", name, key)
+		}
+		if other, ok := seen[key]; ok {
+			t.Errorf("%s and %s have the same key", name, other)
+		}
+		seen[key] = name
+	}
+	check("nothing", consul.Config{})
+	check("another token", consul.Config{Token: registry.NewSecret("hunter2, another")})
+	check("user and password", consul.Config{Username: registry.NewSecret("hunter2"), Password: registry.NewSecret("hunter2")})
+	var full consul.Config
+	var walk func(v reflect.Value, name string)
+	walk = func(v reflect.Value, name string) {
+		for i := range v.NumField() {
+			f, name := v.Field(i), name+"."+v.Type().Field(i).Name
+			before := reflect.ValueOf(f.Interface())
+			switch f.Interface().(type) {
+			case registry.Secret:
+				f.Set(reflect.ValueOf(registry.NewSecret("hunter2")))
+			case string:
+				f.SetString("x")
+			case int, time.Duration:
+				f.SetInt(7)
+			case bool:
+				f.SetBool(true)
+			case []string:
+				f.Set(reflect.ValueOf([]string{"x"}))
+			case map[string]string:
+				f.Set(reflect.ValueOf(map[string]string{"x": "y"}))
+			case *slog.Logger:
+				continue
+			default:
+				walk(f, name)
+				continue
+			}
+			check(name, full)
+			f.Set(before)
+		}
+	}
+	walk(reflect.ValueOf(&full).Elem(), "Config")
 }

@@ -36,5 +36,5 @@ func Example_unknownParameter() {
 	_, err = healthpb.NewHealthClient(conn).Check(context.Background(), new(healthpb.HealthCheckRequest))
 	fmt.Println(err)
 	// Output:
-	// rpc error: code = Unavailable desc = rollcall: target: invalid: unknown URL parameter "tags" (known: allow-stale, dc, healthy, insecure, limit, max-backoff, near, require-consistent, tag, timeout, token, wait)
+	// rpc error: code = Unavailable desc = rollcall: resolve: invalid: unknown URL parameter "tags" (known: allow-stale, dc, healthy, insecure, limit, max-backoff, near, require-consistent, tag, timeout, token, wait); did you mean "tag" for "tags"?
 }

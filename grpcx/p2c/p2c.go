@@ -1,44 +1,59 @@
-// Package p2c registers the balancing policy rollcall_p2c, which compares two instances for each call, taken at random, and
-// takes the one that is likely to answer sooner:
+// Package p2c registers the balancing policy rollcall_p2c, which picks two instances at random for each call, and calls the faster one
+// ("power of two choices", Mitzenmacher 2001). Import it for that effect:
 //
 //	import _ "github.com/rollcall-go/rollcall/grpcx/p2c"
 //
+// and select it with policy=rollcall_p2c in the target of grpcx.NewClient, or in the service config:
+//
 //	{"loadBalancingConfig":[{"rollcall_p2c":{}}]}
 //
-// One setting:
+// It has one setting:
 //
-//	decay  how long it takes for a latency to count for 1/e (37%) of what it did; a string such as "10s", more than 0;
-//	       default "10s"
+//	decay  the time after which a latency counts for 1/e (37%) of what it counted before; a string such as "10s", more
+//	       than 0; default "10s"
 //
-// A setting that cannot be used is an error that names it, with the service config; one that is unknown is ignored.
+// A setting that cannot be used is an error that names it. Unknown settings are ignored.
 //
-// # What is compared
+// # How instances are compared
 //
-// Each instance has a latency: a moving average over its answers, in which an answer weighs by the time since the one before
-// it (1 - exp(-time/decay)), and one that is slower than the average replaces it at once. So an instance that gets slow is
-// known for it after one call, and one that gets fast again earns it by and by. Of two instances the call goes to the one
-// where latency × (outstanding calls + 1) is less. While one of them has no latency yet, outstanding calls alone decide. The
-// method is that of Finagle's "peak EWMA" balancer, over the power of two choices (Mitzenmacher, 2001).
+// The call goes to the instance with the lower latency × (outstanding calls + 1). While one of the two has no latency yet, outstanding
+// calls alone decide. The latency is measured as in Finagle's "peak EWMA" balancer: a moving average in which an answer has the weight
+// 1 - exp(-t/decay), with t as the time since the previous answer. An answer that is slower than the average replaces it at once. So an
+// instance that becomes slow is avoided after one call, and an instance that becomes fast again gets more calls gradually.
 //
-// An instance that keeps losing answers nothing from which its latency could be seen to fall. Its latency therefore falls
-// towards half of that of the instance it loses to, by the same decay, until it gets a call again: with the default and
-// instances that take 1 ms, one that once took 100 ms does so within a minute.
+// An instance that always loses the comparison gets no calls, and so no new latency. Therefore its latency falls, with the same decay,
+// towards half the latency of the instances that it loses to, until it gets a call again. With the default, and other instances that
+// take 1 ms, an instance that once took 100 ms gets a call again within a minute.
 //
-// Streams count as outstanding calls, and are left out of latency: how long one stays open says nothing of its server. gRPC
-// does not tell a policy what is a stream; the descriptors that generated protobuf code registers do. A method without one,
-// as a proxy may have it, is left out of latency too.
+// Weights do not count, except that a drained instance, with weight 0 or less, gets calls only if no instance with a weight can serve.
 //
-// A call that fails counts for latency only where it took longer than the average, so that an instance which fails at once
-// does not look fast. An instance that fails is never in more than 2/n of the comparisons of n instances; gRPC's outlier
-// detection can take it out.
+// # Calls that fail
 //
-// Calls are all counted. Their time is taken for each of an instance's calls while these start at least 1 ms apart, and for
-// fewer as they come faster, down to one in eight: reading the clock costs more than all the rest.
+// Failures that are the server's fault count as slow answers, however fast they come: UNKNOWN, INTERNAL, UNAVAILABLE, DATA_LOSS,
+// UNIMPLEMENTED and RESOURCE_EXHAUSTED. They have two effects:
 //
-// Weights in the registry do not count, but an instance of weight 0, which drains, gets no call while another is ready.
+//   - The latency is multiplied by 1 + 1000·share². share is the share of such failures in about the last 8 calls.
+//   - The latency is at least as high as the latency of the instance that lost the comparison.
 //
-// Client-side health checks and outlier detection of gRPC count, as they do with round_robin; while no instance is ready,
-// calls wait or fail as they do there. Once the service has no instances, the error is what the resolver says of that.
+// The share falls with each call that ends otherwise, and by the decay while the instance gets no calls. So with the default the instance
+// is tried again every 10 to 40 s. A new connection sets the share to 0.
+//
+// CANCELLED and DEADLINE_EXCEEDED say nothing about the server. All other codes are the caller's fault, and count as answers. A call that
+// fails changes the latency only if it took longer than the average.
+//
+// # Which calls are measured
+//
+// All calls count as outstanding calls. The time of each call of an instance is measured if they start at least 1 ms apart. If they come
+// faster, fewer are measured, down to one in eight, since reading the clock costs more than the rest of a pick.
+//
+// Streams are not measured, since how long a stream stays open says nothing about its server. gRPC does not tell a policy which methods have
+// streams, so the policy looks at the descriptors that generated protobuf code registers. A method without a descriptor, as in a proxy, is
+// not measured either.
+//
+// # Health
+//
+// Client-side health checks and outlier detection of gRPC work as with round_robin. While no instance is ready, calls wait or fail as with
+// round_robin. If the service has no instances, calls fail with the text of the resolver.
 package p2c
 
 import (
@@ -55,7 +70,7 @@ import (
 	"github.com/rollcall-go/rollcall/grpcx/internal/sharded"
 )
 
-// Name is that of the policy in a service config.
+// Name is the name of the policy in a target or a service config.
 const Name = "rollcall_p2c"
 
 const defaultDecay = 10 * time.Second
@@ -84,6 +99,9 @@ func (builder) ParseConfig(js json.RawMessage) (serviceconfig.LoadBalancingConfi
 	return c, nil
 }
 
+// Guarded implements guard.Guarded: the policy heeds the restrictions of a resolver of package grpcx.
+func (builder) Guarded() {}
+
 // Build implements [balancer.Builder].
 func (builder) Build(cc balancer.ClientConn, o balancer.BuildOptions) balancer.Balancer {
 	pickFirst := sharded.PickFirst(o)
@@ -99,13 +117,13 @@ func (builder) Build(cc balancer.ClientConn, o balancer.BuildOptions) balancer.B
 
 type policy struct {
 	balancer.Balancer
-	config atomic.Pointer[config] // connections change their state, and with it the picker, at any time
+	config atomic.Pointer[config] // read when a connection changes its state, which may be at any time
 }
 
 // UpdateClientConnState implements [balancer.Balancer].
 func (p *policy) UpdateClientConnState(s balancer.ClientConnState) error {
 	c, ok := s.BalancerConfig.(*config)
-	if !ok { // a policy above this one has none for it
+	if !ok { // the parent policy gives no config
 		c = &config{decay: defaultDecay}
 	}
 	p.config.Store(c)
@@ -113,16 +131,17 @@ func (p *policy) UpdateClientConnState(s balancer.ClientConnState) error {
 }
 
 func (p *policy) picker(children []sharded.Child) balancer.Picker {
-	ready := make([]choice, 0, len(children))
+	ready, decay := make([]readyNode, 0, len(children)), p.config.Load().decay
 	for _, c := range children {
-		if c, ok := c.Picker.(choice); ok {
+		if c, ok := c.Picker.(readyNode); ok {
+			c.node.decay.Store(int64(decay))
 			ready = append(ready, c)
 		}
 	}
-	return &picker{ready: ready, decay: p.config.Load().decay}
+	return &picker{ready: ready, decay: decay}
 }
 
-// endpoint joins the picker of an endpoint and its node, which outlives connections.
+// endpoint adds the node of an endpoint to its pickers. The node outlives connections.
 type endpoint struct {
 	balancer.ClientConn
 	node *node
@@ -131,12 +150,13 @@ type endpoint struct {
 // UpdateState implements [balancer.ClientConn].
 func (e *endpoint) UpdateState(s balancer.State) {
 	if s.ConnectivityState == connectivity.Ready {
-		s.Picker = choice{Picker: s.Picker, node: e.node}
+		e.node.ResetFaults()
+		s.Picker = readyNode{Picker: s.Picker, node: e.node}
 	}
 	e.ClientConn.UpdateState(s)
 }
 
-type choice struct {
+type readyNode struct {
 	balancer.Picker
 	node *node
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/rollcall-go/rollcall/grpcx/internal/policytest"
 	"github.com/rollcall-go/rollcall/grpcx/p2c"
+	"github.com/rollcall-go/rollcall/internal/bubble"
 	"github.com/rollcall-go/rollcall/registry"
 )
 
@@ -63,7 +64,7 @@ func start(t *testing.T, c *policytest.Channel, method string) (who string, end 
 	return who, end
 }
 
-// servers holds how long each takes to answer.
+// servers has the time that each server takes to answer.
 type servers map[string]time.Duration
 
 // serve makes unary calls one after another for a time, and returns how many each server got.
@@ -86,8 +87,8 @@ func total(counts map[string]int) (n int) {
 	return n
 }
 
-func TestTheFastAreCalledAndTheSlowComesBack(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+func TestPolicy_PrefersFastInstancesAndRetriesSlowOne(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		c, s := of(t, 3), servers{"a": time.Millisecond, "b": 100 * time.Millisecond, "c": time.Millisecond}
 		s.serve(t, c, time.Second) // each is seen once
 		got := s.serve(t, c, 50*time.Second)
@@ -110,9 +111,9 @@ func TestTheFastAreCalledAndTheSlowComesBack(t *testing.T) {
 }
 
 // Calls come on their own time, however long the open ones take.
-func TestASlowServerCostsLessThanWithRoundRobin(t *testing.T) {
+func TestPolicy_SlowServerCostsLessThanWithRoundRobin(t *testing.T) {
 	mean := func(policy string) (mean time.Duration) {
-		synctest.Test(t, func(t *testing.T) {
+		bubble.Test(t, func(t *testing.T) {
 			c := policytest.New(t, policy, `{}`)
 			resolved(t, c, instances(10)...)
 			var spent atomic.Int64
@@ -148,8 +149,8 @@ func TestASlowServerCostsLessThanWithRoundRobin(t *testing.T) {
 	t.Logf("%v, and %v with round_robin", ours, theirs)
 }
 
-func TestOneSlowAnswerIsEnough(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+func TestPolicy_AvoidsInstanceAfterOneSlowAnswer(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		c, s := of(t, 2), servers{"a": time.Millisecond, "b": time.Millisecond}
 		s.serve(t, c, time.Minute)
 		s["b"] = 200 * time.Millisecond
@@ -164,8 +165,8 @@ func TestOneSlowAnswerIsEnough(t *testing.T) {
 	})
 }
 
-func TestDecayIsSet(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+func TestParseConfig_SetsDecay(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		c, s := policytest.New(t, p2c.Name, `{"decay":"1s"}`), servers{"a": time.Millisecond, "b": 100 * time.Millisecond}
 		resolved(t, c, instances(2)...)
 		s.serve(t, c, time.Second)
@@ -176,8 +177,8 @@ func TestDecayIsSet(t *testing.T) {
 	})
 }
 
-func TestOutstandingCallsCount(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+func TestPolicy_CountsOutstandingCalls(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		c := of(t, 2)
 		open := map[string][]func(balancer.DoneInfo){}
 		for range 100 {
@@ -202,8 +203,8 @@ func TestOutstandingCallsCount(t *testing.T) {
 	})
 }
 
-func TestLatencyTimesOutstandingCallsDecides(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+func TestPolicy_ComparesLatencyTimesOutstandingCalls(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		c, s := of(t, 2), servers{"a": 2 * time.Millisecond, "b": 6 * time.Millisecond}
 		s.serve(t, c, 100*time.Millisecond)
 		counts := map[string]int{}
@@ -217,10 +218,10 @@ func TestLatencyTimesOutstandingCallsDecides(t *testing.T) {
 	})
 }
 
-func TestStreamsAreLeftOutOfLatency(t *testing.T) {
+func TestPolicy_DoesNotMeasureStreams(t *testing.T) {
 	for _, method := range []string{stream, "/grpc.testing.TestService/StreamingInputCall", "/grpc.testing.TestService/StreamingOutputCall",
 		"/no.such.Service/Call", "/grpc.testing.TestService/NoSuchCall", "/grpc.testing/TestService", "unary", ""} {
-		synctest.Test(t, func(t *testing.T) {
+		bubble.Test(t, func(t *testing.T) {
 			c, s := of(t, 2), servers{"a": time.Millisecond, "b": time.Millisecond}
 			s.serve(t, c, time.Second)
 			who, end := start(t, c, method)
@@ -236,9 +237,9 @@ func TestStreamsAreLeftOutOfLatency(t *testing.T) {
 	}
 }
 
-func TestAFailureIsNoFastAnswer(t *testing.T) {
+func TestPolicy_FailureIsNoFastAnswer(t *testing.T) {
 	for name, end := range map[string]balancer.DoneInfo{"failed": failed, "never sent": {}} {
-		synctest.Test(t, func(t *testing.T) {
+		bubble.Test(t, func(t *testing.T) {
 			c, s := of(t, 2), servers{"a": 10 * time.Millisecond, "b": 10 * time.Millisecond}
 			s.serve(t, c, time.Second)
 			counts := map[string]int{}
@@ -260,8 +261,8 @@ func TestAFailureIsNoFastAnswer(t *testing.T) {
 	}
 }
 
-func TestACallThatTimesOutIsASlowOne(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+func TestPolicy_CallThatTimesOutIsSlow(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		c, s := of(t, 2), servers{"a": time.Millisecond, "b": time.Millisecond}
 		s.serve(t, c, time.Second)
 		who, end := start(t, c, unaryCall)
@@ -273,8 +274,8 @@ func TestACallThatTimesOutIsASlowOne(t *testing.T) {
 	})
 }
 
-func TestANewInstanceIsNotOverrun(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+func TestPolicy_DoesNotOverloadNewInstance(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		c, s := of(t, 3), servers{"a": time.Millisecond, "b": time.Millisecond, "c": time.Millisecond}
 		s.serve(t, c, time.Second)
 		for range 30 {

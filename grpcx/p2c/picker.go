@@ -5,11 +5,13 @@ import (
 	"time"
 
 	"google.golang.org/grpc/balancer"
+
+	"github.com/rollcall-go/rollcall/internal/load"
 )
 
-// picker chooses between two of those that are ready.
+// picker picks one of two random ready nodes.
 type picker struct {
-	ready []choice
+	ready []readyNode
 	decay time.Duration
 }
 
@@ -21,19 +23,19 @@ func (p *picker) Pick(info balancer.PickInfo) (balancer.PickResult, error) {
 		return r, err
 	}
 	n := winner.node
-	if number := n.start(); n.due(number) && unary(info.FullMethodName) {
-		now := clock()
-		n.plan(number, now)
-		loser.node.concede(n, now, p.decay)
-		r.Done = p.timed(n, now, r.Done)
+	if number := n.Start(); n.Due(number) && unary(info.FullMethodName) {
+		now := load.Clock()
+		n.Plan(number, now)
+		loser.node.Concede(&n.Node, now, p.decay)
+		r.Done = timed(n, loser.node, now, r.Done)
 	} else {
 		r.Done = counted(n, r.Done)
 	}
 	return r, nil
 }
 
-// choose returns the better and the worse of two at random. They are the same where there is only one.
-func (p *picker) choose() (better, worse *choice) {
+// choose returns two random nodes. The winner is likely to answer sooner. If there is only one node, choose returns it twice.
+func (p *picker) choose() (winner, loser *readyNode) {
 	count := uint64(len(p.ready))
 	if count == 1 {
 		return &p.ready[0], &p.ready[0]
@@ -45,13 +47,13 @@ func (p *picker) choose() (better, worse *choice) {
 		j++ // any but i
 	}
 	a, b := &p.ready[i], &p.ready[j]
-	if b.node.before(a.node) {
+	if b.node.Before(&a.node.Node) {
 		return b, a
 	}
 	return a, b
 }
 
-// counted returns what to call at the end of a call whose time is not taken.
+// counted returns the function for the end of a call that is not measured.
 func counted(n *node, also func(balancer.DoneInfo)) func(balancer.DoneInfo) {
 	if also == nil {
 		return n.end
@@ -59,25 +61,22 @@ func counted(n *node, also func(balancer.DoneInfo)) func(balancer.DoneInfo) {
 	return func(info balancer.DoneInfo) { n.end(info); also(info) }
 }
 
-// timed returns what to call at the end of a call that started at start.
-func (p *picker) timed(n *node, start time.Duration, also func(balancer.DoneInfo)) func(balancer.DoneInfo) {
+// timed returns the function for the end of a measured call, which went to n and not to other.
+func timed(n, other *node, start time.Duration, also func(balancer.DoneInfo)) func(balancer.DoneInfo) {
 	if also != nil {
-		first := p.timed(n, start, nil)
+		first := timed(n, other, start, nil)
 		return func(info balancer.DoneInfo) { first(info); also(info) }
 	}
 	return func(info balancer.DoneInfo) {
 		n.end(info)
-		now := clock()
+		now := load.Clock()
 		switch took := now - start; {
+		case info.Err != nil && verdict(info) == load.AtFault: // counts as an answer that took at least as long as the answers of other
+			n.Peak(max(took, other.Latency()), now)
 		case info.Err != nil:
-			n.peak(took, now)
-		case info.BytesReceived: // without, the connection was lost before the call began
-			n.observe(took, now, p.decay)
+			n.Peak(took, now)
+		case info.BytesReceived: // otherwise the connection was lost before the call began
+			n.Observe(took, now, time.Duration(n.decay.Load()))
 		}
 	}
 }
-
-// epoch is where clock counts from. Reading only the monotonic clock is twice as fast as [time.Now].
-var epoch = time.Now()
-
-func clock() time.Duration { return time.Since(epoch) }

@@ -1,7 +1,6 @@
 package p2c_test
 
 import (
-	"errors"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -14,11 +13,11 @@ import (
 
 	"github.com/rollcall-go/rollcall/grpcx/internal/policytest"
 	"github.com/rollcall-go/rollcall/grpcx/p2c"
-	"github.com/rollcall-go/rollcall/registry"
+	"github.com/rollcall-go/rollcall/internal/bubble"
 )
 
-func TestOnlyTheReadyArePicked(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+func TestPolicy_PicksReadyInstancesOnly(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		c := of(t, 3)
 		check := func(when string, want ...string) {
 			t.Helper()
@@ -45,8 +44,8 @@ func TestOnlyTheReadyArePicked(t *testing.T) {
 	})
 }
 
-func TestOneThatDrainsGetsCallsOnlyWhileNoOtherIsReady(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+func TestPolicy_DrainedInstanceIsLastResort(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		c := policytest.New(t, p2c.Name, `{}`)
 		set := instances(3)
 		set[0].Weight = 0
@@ -73,43 +72,28 @@ func TestOneThatDrainsGetsCallsOnlyWhileNoOtherIsReady(t *testing.T) {
 	})
 }
 
-func TestTheResolverSaysWhoHasGone(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+func TestPolicy_FailsWithTextOfResolver(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		c := of(t, 2)
-		if err := c.Resolve(); err != balancer.ErrBadResolverState {
-			t.Errorf("an empty set gives %v", err)
-		}
-		c.Report(errors.New(`service "s": nobody is there`))
-		if _, _, err := c.Pick(balancer.PickInfo{}); err == nil || err.Error() != `service "s": nobody is there` {
-			t.Errorf("a pick says %v", err)
-		}
-		if s := c.State().ConnectivityState; s != connectivity.TransientFailure {
-			t.Errorf("the state is %v", s)
-		}
+		c.FailsWithTextOfResolver(t)
 	})
 }
 
-func TestABadConfigIsNamed(t *testing.T) {
-	parser := balancer.Get(p2c.Name).(balancer.ConfigParser)
-	for config, want := range map[string]string{
-		`{"decay":10}`:    `rollcall_p2c: invalid: decay: 10 is not a duration above 0, such as "10s"`,
-		`{"decay":"0s"}`:  `rollcall_p2c: invalid: decay: "0s" is not`,
-		`{"decay":"-1s"}`: `rollcall_p2c: invalid: decay: "-1s" is not`,
-		`{"decay":"10"}`:  `rollcall_p2c: invalid: decay: "10" is not`,
-		`{"decay":null}`:  `rollcall_p2c: invalid: decay: null is not`,
-		`7`:               `rollcall_p2c: invalid: config: 7 is not a JSON object`,
-	} {
-		_, err := parser.ParseConfig([]byte(config))
-		if !errors.Is(err, registry.ErrInvalid) || !strings.Contains(err.Error(), want) {
-			t.Errorf("%s says %v, want %s", config, err, want)
-		}
-	}
-	if _, err := parser.ParseConfig([]byte(`{"decay":"1.5s","later":true}`)); err != nil {
+func TestParseConfig_NamesInvalidSettings(t *testing.T) {
+	policytest.RefusesConfigs(t, p2c.Name, map[string]string{
+		`{"decay":10}`:    `invalid: decay: 10 is not a duration above 0, such as "10s"`,
+		`{"decay":"0s"}`:  `invalid: decay: "0s" is not`,
+		`{"decay":"-1s"}`: `invalid: decay: "-1s" is not`,
+		`{"decay":"10"}`:  `invalid: decay: "10" is not`,
+		`{"decay":null}`:  `invalid: decay: null is not`,
+		`7`:               `invalid: config: 7 is not a JSON object`,
+	})
+	if _, err := balancer.Get(p2c.Name).(balancer.ConfigParser).ParseConfig([]byte(`{"decay":"1.5s","later":true}`)); err != nil {
 		t.Errorf("a good config says %v", err)
 	}
 }
 
-func TestManyPickWhileInstancesComeAndGo(t *testing.T) {
+func TestPolicy_PicksWhileInstancesChange(t *testing.T) {
 	c := policytest.New(t, p2c.Name, `{"decay":"1ms"}`)
 	if err := c.Resolve(policytest.Endpoints(t, instances(4)...)...); err != nil {
 		t.Fatal(err)
@@ -144,8 +128,8 @@ func TestManyPickWhileInstancesComeAndGo(t *testing.T) {
 	work.Wait()
 }
 
-func TestOneInstance(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+func TestPolicy_OneInstance(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		c, s := of(t, 1), servers{"a": time.Millisecond}
 		if got := s.serve(t, c, time.Second); got["a"] != 1000 {
 			t.Errorf("the calls are %v", got)

@@ -1,23 +1,29 @@
-// Package weighted registers the balancing policy rollcall_weighted, which gives each instance the share of calls that its
-// weight in the registry asks for:
+// Package weighted registers the balancing policy rollcall_weighted, which gives each instance a share of the calls in proportion to its
+// weight in the registry. Import it for that effect:
 //
 //	import _ "github.com/rollcall-go/rollcall/grpcx/weighted"
 //
+// and select it with policy=rollcall_weighted in the target of grpcx.NewClient, or in the service config:
+//
 //	{"loadBalancingConfig":[{"rollcall_weighted":{}}]}
 //
-// It has no settings. An instance takes part with [registry.Instance.Weight], over a resolver of package grpcx, and with 1
-// over any other. One of weight 0, which drains, gets no call while another is ready.
+// It has no settings. The weight is [registry.Instance.Weight] with a resolver of package grpcx, and 1 with any other resolver. Weights
+// above 65,535 count as 65,535. A drained instance, with weight 0 or less, gets calls only if no instance with a weight can serve.
 //
-// Calls of one instance stand apart from one another: weights 5, 1 and 1 give a, a, b, a, c, a, a. While neither the
-// weights nor the connections change, each instance gets its exact number of calls in as many calls as the weights add
-// up to (divided by what divides all of them). Where weights are so far apart that this would be no use, as with 100
-// instances of weights up to 65,535, no instance is more than six calls away from its exact share in a million calls.
+// # Order of the calls
 //
-// Weights that change take effect with the next call, on the connections that are there. Each channel starts at a place of
-// its own, so that clients which start together do not call the instances in step.
+// The calls of one instance are spread evenly: weights 5, 1 and 1 give a, a, b, a, c, a, a. As long as neither the weights nor the
+// connections change, each instance gets exactly its share of as many calls as the sum of the weights, divided by their greatest common
+// divisor. If that sum is too large, as with 100 instances with weights up to 65,535, each instance is within six calls of its exact share
+// in a million calls.
 //
-// Client-side health checks and outlier detection of gRPC count, as they do with round_robin; while no instance is ready,
-// calls wait or fail as they do there. Once the service has no instances, the error is what the resolver says of that.
+// A changed weight takes effect with the next call, on the existing connections. Each channel starts at a random place of the order, so
+// that clients that start together do not call the same instances at the same time.
+//
+// # Health
+//
+// Client-side health checks and outlier detection of gRPC work as with round_robin. While no instance is ready, calls wait or fail as with
+// round_robin. If the service has no instances, calls fail with the text of the resolver.
 package weighted
 
 import (
@@ -30,7 +36,7 @@ import (
 	"github.com/rollcall-go/rollcall/grpcx/internal/sharded"
 )
 
-// Name is that of the policy in a service config.
+// Name is the name of the policy in a target or a service config.
 const Name = "rollcall_weighted"
 
 func init() { balancer.Register(builder{}) }
@@ -40,10 +46,13 @@ type builder struct{}
 // Name implements [balancer.Builder].
 func (builder) Name() string { return Name }
 
+// Guarded implements guard.Guarded: the policy heeds the restrictions of a resolver of package grpcx.
+func (builder) Guarded() {}
+
 // Build implements [balancer.Builder].
 func (builder) Build(cc balancer.ClientConn, o balancer.BuildOptions) balancer.Balancer {
 	turn := new(atomic.Uint32)
-	turn.Store(rand.Uint32()) // clients that start together do not call the instances in step
+	turn.Store(rand.Uint32()) // so that clients that start together do not call the same instances at the same time
 	return explain.New(cc, func(cc balancer.ClientConn) balancer.Balancer {
 		return sharded.New(cc, o, sharded.PickFirst(o), func(children []sharded.Child) balancer.Picker {
 			return sharded.NewGroup(children).Picker(turn)

@@ -16,6 +16,7 @@ import (
 
 	"github.com/rollcall-go/rollcall/grpcx/internal/policytest"
 	"github.com/rollcall-go/rollcall/grpcx/weighted"
+	"github.com/rollcall-go/rollcall/internal/bubble"
 	"github.com/rollcall-go/rollcall/registry"
 )
 
@@ -38,9 +39,9 @@ func resolved(t *testing.T, c *policytest.Channel, endpoints []resolver.Endpoint
 	synctest.Wait()
 }
 
-func TestSharesAreExact(t *testing.T) {
+func TestPolicy_SharesAreExact(t *testing.T) {
 	for _, weights := range [][]int{{1, 1, 1}, {5, 1, 1}, {100, 300, 200}, {1}, {0, 2, 3}, {65535, 65535}, {7, 11, 13, 17}} {
-		synctest.Test(t, func(t *testing.T) {
+		bubble.Test(t, func(t *testing.T) {
 			c := policytest.New(t, weighted.Name, `{}`)
 			resolved(t, c, policytest.Endpoints(t, instances(weights...)...))
 			sum := 0
@@ -57,8 +58,8 @@ func TestSharesAreExact(t *testing.T) {
 	}
 }
 
-func TestCallsOfOneInstanceStandApart(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+func TestPolicy_SpreadsCallsOfInstanceEvenly(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		c := policytest.New(t, weighted.Name, `{}`)
 		resolved(t, c, policytest.Endpoints(t, instances(5, 1, 1)...))
 		s := strings.Join(c.Picks(t, 70), "")
@@ -74,8 +75,8 @@ func TestCallsOfOneInstanceStandApart(t *testing.T) {
 	})
 }
 
-func TestClientsDoNotGoInStep(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+func TestPolicy_ClientsStartAtRandomPlaces(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		first := map[string]bool{}
 		endpoints := policytest.Endpoints(t, instances(5, 1, 1)...)
 		for range 100 {
@@ -89,8 +90,8 @@ func TestClientsDoNotGoInStep(t *testing.T) {
 	})
 }
 
-func TestAWeightThatChangesKeepsTheConnections(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+func TestPolicy_KeepsConnectionsWhenWeightsChange(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		c := policytest.New(t, weighted.Name, `{}`)
 		resolved(t, c, policytest.Endpoints(t, instances(1, 1, 1)...))
 		for _, weights := range [][]int{{1, 2, 3}, {30, 20, 10}, {0, 1, 1}, {1, 0, 5}, {9, 9, 9}} {
@@ -109,8 +110,8 @@ func TestAWeightThatChangesKeepsTheConnections(t *testing.T) {
 	})
 }
 
-func TestOneThatDrainsGetsCallsOnlyWhileNoOtherIsReady(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+func TestPolicy_DrainedInstanceIsLastResort(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		c := policytest.New(t, weighted.Name, `{}`)
 		resolved(t, c, policytest.Endpoints(t, instances(0, 3, 0)...))
 		if got := c.Counts(t, 100); got["b"] != 100 {
@@ -129,8 +130,8 @@ func TestOneThatDrainsGetsCallsOnlyWhileNoOtherIsReady(t *testing.T) {
 	})
 }
 
-func TestOnlyTheReadyArePicked(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+func TestPolicy_PicksReadyInstancesOnly(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		c := policytest.New(t, weighted.Name, `{}`)
 		resolved(t, c, policytest.Endpoints(t, instances(1, 2, 3)...))
 		check := func(when string, want map[string]int) {
@@ -160,24 +161,15 @@ func TestOnlyTheReadyArePicked(t *testing.T) {
 	})
 }
 
-func TestTheResolverSaysWhoHasGone(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+func TestPolicy_FailsWithTextOfResolver(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		c := policytest.New(t, weighted.Name, `{}`)
 		resolved(t, c, policytest.Endpoints(t, instances(1, 2)...))
 		c.Report(errors.New("the registry is away"))
 		if got := c.Counts(t, 30); got["a"] != 10 {
 			t.Errorf("after an error of the resolver the picks are %v", got)
 		}
-		if err := c.Resolve(); err != balancer.ErrBadResolverState {
-			t.Errorf("an empty set gives %v", err)
-		}
-		c.Report(errors.New(`service "s": nobody is there`))
-		if s := c.State().ConnectivityState; s != connectivity.TransientFailure {
-			t.Errorf("the state is %v", s)
-		}
-		if _, _, err := c.Pick(balancer.PickInfo{}); err == nil || err.Error() != `service "s": nobody is there` {
-			t.Errorf("a pick says %v", err)
-		}
+		c.FailsWithTextOfResolver(t)
 		resolved(t, c, policytest.Endpoints(t, instances(0, 2)...))
 		if got := c.Counts(t, 30); got["b"] != 30 {
 			t.Errorf("with instances back the picks are %v", got)
@@ -185,9 +177,9 @@ func TestTheResolverSaysWhoHasGone(t *testing.T) {
 	})
 }
 
-// A resolver of others sets no weight.
-func TestEndpointsOfAnotherResolver(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+// Resolvers of other packages set no weight.
+func TestPolicy_EndpointsOfAnotherResolver(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		c := policytest.New(t, weighted.Name, `{}`)
 		resolved(t, c, []resolver.Endpoint{
 			{Addresses: []resolver.Address{{Addr: "a"}}},
@@ -199,7 +191,7 @@ func TestEndpointsOfAnotherResolver(t *testing.T) {
 	})
 }
 
-func TestManyPickWhileWeightsChange(t *testing.T) {
+func TestPolicy_PicksWhileWeightsChange(t *testing.T) {
 	c := policytest.New(t, weighted.Name, `{}`)
 	if err := c.Resolve(policytest.Endpoints(t, instances(1, 1, 1, 1)...)...); err != nil {
 		t.Fatal(err)
@@ -237,7 +229,7 @@ func TestManyPickWhileWeightsChange(t *testing.T) {
 	}
 }
 
-func TestAPickAllocatesNothing(t *testing.T) {
+func TestPicker_AllocatesNothing(t *testing.T) {
 	c := policytest.New(t, weighted.Name, `{}`)
 	if err := c.Resolve(policytest.Endpoints(t, instances(1, 2, 3)...)...); err != nil {
 		t.Fatal(err)

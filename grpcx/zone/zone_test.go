@@ -1,7 +1,6 @@
 package zone_test
 
 import (
-	"errors"
 	"fmt"
 	"maps"
 	"math"
@@ -17,6 +16,7 @@ import (
 
 	"github.com/rollcall-go/rollcall/grpcx/internal/policytest"
 	"github.com/rollcall-go/rollcall/grpcx/zone"
+	"github.com/rollcall-go/rollcall/internal/bubble"
 	"github.com/rollcall-go/rollcall/registry"
 )
 
@@ -54,10 +54,10 @@ func stay(t *testing.T, c *policytest.Channel, z string) int {
 	return n
 }
 
-func TestCallsSpillOverAndComeBack(t *testing.T) {
+func TestPolicy_CallsSpillOverAndComeBack(t *testing.T) {
 	for _, c := range []struct {
 		config string
-		// want holds the share that stays, in thousandths, by how many of 10 are lost.
+		// want has the share of calls that stay, in thousandths, by the number of lost instances of 10.
 		want [11]int
 	}{
 		{here, [11]int{1000, 1000, 1000, 1000, 857, 714, 571, 429, 286, 143, 0}},
@@ -65,7 +65,7 @@ func TestCallsSpillOverAndComeBack(t *testing.T) {
 		{`{"zone":"here","threshold":1}`, [11]int{1000, 900, 800, 700, 600, 500, 400, 300, 200, 100, 0}},
 		{`{"zone":"here","threshold":0.2,"later":[]}`, [11]int{1000, 1000, 1000, 1000, 1000, 1000, 1000, 1000, 1000, 500, 0}},
 	} {
-		synctest.Test(t, func(t *testing.T) {
+		bubble.Test(t, func(t *testing.T) {
 			ch := policytest.New(t, zone.Name, c.config)
 			resolved(t, ch, append(in("here", 10), in("there", 4)...)...)
 			check := func(lost int) {
@@ -87,7 +87,7 @@ func TestCallsSpillOverAndComeBack(t *testing.T) {
 	}
 }
 
-func TestTheOthersAreInNoBetterState(t *testing.T) {
+func TestPolicy_OtherZonesAreNoBetter(t *testing.T) {
 	for _, c := range []struct {
 		own, other int // ready, of 10
 		want       int
@@ -101,7 +101,7 @@ func TestTheOthersAreInNoBetterState(t *testing.T) {
 		{0, 1, 0},
 		{7, 0, 1000},
 	} {
-		synctest.Test(t, func(t *testing.T) {
+		bubble.Test(t, func(t *testing.T) {
 			ch := policytest.New(t, zone.Name, here)
 			resolved(t, ch, append(in("here", 10), in("there", 10)...)...)
 			for i := range 10 {
@@ -119,8 +119,8 @@ func TestTheOthersAreInNoBetterState(t *testing.T) {
 	}
 }
 
-func TestASpillIsSpreadEvenly(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+func TestPolicy_SpreadsSpilledCallsEvenly(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		c := policytest.New(t, zone.Name, `{"zone":"here","threshold":1}`)
 		resolved(t, c, append(in("here", 4), append(in("there", 2), in("yonder", 1)...)...)...)
 		c.Down("here0")
@@ -145,8 +145,8 @@ func TestASpillIsSpreadEvenly(t *testing.T) {
 }
 
 // Whether a call leaves the zone must not decide which instance it gets.
-func TestAHalfThatLeavesIsSpreadEvenly(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+func TestPolicy_SpreadsHalfThatLeavesEvenly(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		c := policytest.New(t, zone.Name, `{"zone":"here","threshold":1}`)
 		resolved(t, c, append(in("here", 4), in("there", 2)...)...)
 		c.Down("here0")
@@ -161,8 +161,8 @@ func TestAHalfThatLeavesIsSpreadEvenly(t *testing.T) {
 	})
 }
 
-func TestWeightsCountWithinAZone(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+func TestPolicy_WeightsCountWithinZone(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		c := policytest.New(t, zone.Name, here)
 		set := append(in("here", 3), in("there", 2)...)
 		set[0].Weight, set[1].Weight, set[2].Weight = 3, 1, 0
@@ -175,19 +175,19 @@ func TestWeightsCountWithinAZone(t *testing.T) {
 		c.Down("here1")
 		synctest.Wait()
 		if got, want := c.Counts(t, 40), (map[string]int{"there0": 32, "there1": 8}); !maps.Equal(got, want) {
-			t.Errorf("with only one that drains in the own zone the picks are %v, want %v", got, want)
+			t.Errorf("with only a drained instance in the own zone the picks are %v, want %v", got, want)
 		}
 		c.Down("there0")
 		c.Down("there1")
 		synctest.Wait()
 		if got, want := c.Counts(t, 40), (map[string]int{"here2": 40}); !maps.Equal(got, want) {
-			t.Errorf("with only one that drains the picks are %v, want %v", got, want)
+			t.Errorf("with only a drained instance the picks are %v, want %v", got, want)
 		}
 	})
 }
 
-func TestNewInstancesShedNoCalls(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+func TestPolicy_NewInstancesDoNotCountYet(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		c := policytest.New(t, zone.Name, here)
 		resolved(t, c, append(in("here", 2), in("there", 2)...)...)
 		c.Hang("here2", "here3", "here4", "here5")
@@ -197,7 +197,7 @@ func TestNewInstancesShedNoCalls(t *testing.T) {
 		}
 		c.Down("here2") // its connection fails: 2 of 3
 		if got := stay(t, c, "here"); got < 951 || got > 953 {
-			t.Errorf("with one that failed to connect, %d of 1000 calls stay, want 952", got)
+			t.Errorf("after one connection has failed, %d of 1000 calls stay, want 952", got)
 		}
 		for _, a := range []string{"here2", "here3", "here4", "here5"} {
 			c.Up(a)
@@ -208,8 +208,8 @@ func TestNewInstancesShedNoCalls(t *testing.T) {
 	})
 }
 
-func TestUnhealthyInstancesAreNotReady(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+func TestPolicy_UnhealthyInstancesAreNotReady(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		c := policytest.New(t, zone.Name, here)
 		resolved(t, c, append(in("here", 2), in("there", 2)...)...)
 		c.Healthy("here0", false)
@@ -226,7 +226,7 @@ func TestUnhealthyInstancesAreNotReady(t *testing.T) {
 	})
 }
 
-func TestTheOwnZoneIsFoundOut(t *testing.T) {
+func TestParseConfig_ReadsZoneFromEnvironment(t *testing.T) {
 	for _, c := range []struct {
 		config, variable string
 		want             map[string]int
@@ -238,7 +238,7 @@ func TestTheOwnZoneIsFoundOut(t *testing.T) {
 		{`{"zone":"nowhere"}`, "there", map[string]int{"here0": 20, "there0": 20}},
 	} {
 		t.Setenv(zone.Variable, c.variable)
-		synctest.Test(t, func(t *testing.T) {
+		bubble.Test(t, func(t *testing.T) {
 			ch := policytest.New(t, zone.Name, c.config)
 			resolved(t, ch, append(in("here", 1), in("there", 1)...)...)
 			if got := ch.Counts(t, 40); !maps.Equal(got, c.want) {
@@ -248,10 +248,10 @@ func TestTheOwnZoneIsFoundOut(t *testing.T) {
 	}
 }
 
-// An instance without a zone is in nobody's.
-func TestInstancesWithoutAZone(t *testing.T) {
+// An instance without a zone is in no client's zone.
+func TestPolicy_InstancesWithoutZone(t *testing.T) {
 	t.Setenv(zone.Variable, "")
-	synctest.Test(t, func(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		c := policytest.New(t, zone.Name, here)
 		resolved(t, c, append(in("here", 1), registry.Instance{Address: "nowhere", Weight: 1})...)
 		if got := c.Counts(t, 10)["here0"]; got != 10 {
@@ -271,8 +271,8 @@ func TestInstancesWithoutAZone(t *testing.T) {
 	})
 }
 
-func TestZonesThatChangeKeepTheConnections(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+func TestPolicy_KeepsConnectionsWhenZonesChange(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		c := policytest.New(t, zone.Name, here)
 		set := append(in("here", 2), in("there", 2)...)
 		resolved(t, c, set...)
@@ -289,44 +289,29 @@ func TestZonesThatChangeKeepTheConnections(t *testing.T) {
 	})
 }
 
-func TestTheResolverSaysWhoHasGone(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
+func TestPolicy_FailsWithTextOfResolver(t *testing.T) {
+	bubble.Test(t, func(t *testing.T) {
 		c := policytest.New(t, zone.Name, here)
 		resolved(t, c, in("here", 2)...)
-		if err := c.Resolve(); err != balancer.ErrBadResolverState {
-			t.Errorf("an empty set gives %v", err)
-		}
-		c.Report(errors.New(`service "s": nobody is there`))
-		if _, _, err := c.Pick(balancer.PickInfo{}); err == nil || err.Error() != `service "s": nobody is there` {
-			t.Errorf("a pick says %v", err)
-		}
-		if s := c.State().ConnectivityState; s != connectivity.TransientFailure {
-			t.Errorf("the state is %v", s)
-		}
+		c.FailsWithTextOfResolver(t)
 	})
 }
 
-func TestABadConfigIsNamed(t *testing.T) {
-	parser := balancer.Get(zone.Name).(balancer.ConfigParser)
-	for config, want := range map[string]string{
-		`{"zone":7}`:                             `rollcall_zone: invalid: zone: 7 is not a string`,
-		`{"threshold":"0.7"}`:                    `rollcall_zone: invalid: threshold: "0.7" is not a number above 0 and at most 1`,
-		`{"threshold":0}`:                        `rollcall_zone: invalid: threshold: 0 is not`,
-		`{"threshold":1.01}`:                     `rollcall_zone: invalid: threshold: 1.01 is not`,
-		`{"threshold":-0.5,"zone":["a"]}`:        `rollcall_zone: invalid: threshold: -0.5 is not`,
-		`{"threshold":null}`:                     `rollcall_zone: invalid: threshold: null is not`,
-		`{"threshold":1e999}`:                    `rollcall_zone: invalid: threshold: 1e999 is not`,
-		`["here"]`:                               `rollcall_zone: invalid: config: ["here"] is not a JSON object`,
-		`{"zone":{"name":"a"},"threshold":0.25}`: `rollcall_zone: invalid: zone: {"name":"a"} is not a string`,
-	} {
-		_, err := parser.ParseConfig([]byte(config))
-		if !errors.Is(err, registry.ErrInvalid) || !strings.Contains(err.Error(), want) {
-			t.Errorf("%s says %v, want %s", config, err, want)
-		}
-	}
+func TestParseConfig_NamesInvalidSettings(t *testing.T) {
+	policytest.RefusesConfigs(t, zone.Name, map[string]string{
+		`{"zone":7}`:                             `invalid: zone: 7 is not a string`,
+		`{"threshold":"0.7"}`:                    `invalid: threshold: "0.7" is not a number above 0 and at most 1`,
+		`{"threshold":0}`:                        `invalid: threshold: 0 is not`,
+		`{"threshold":1.01}`:                     `invalid: threshold: 1.01 is not`,
+		`{"threshold":-0.5,"zone":["a"]}`:        `invalid: zone: ["a"] is not a string; invalid: threshold: -0.5 is not`,
+		`{"threshold":null}`:                     `invalid: threshold: null is not`,
+		`{"threshold":1e999}`:                    `invalid: threshold: 1e999 is not`,
+		`["here"]`:                               `invalid: config: ["here"] is not a JSON object`,
+		`{"zone":{"name":"a"},"threshold":0.25}`: `invalid: zone: {"name":"a"} is not a string`,
+	})
 }
 
-func TestManyPickWhileZonesComeAndGo(t *testing.T) {
+func TestPolicy_PicksWhileZonesChange(t *testing.T) {
 	c := policytest.New(t, zone.Name, here)
 	if err := c.Resolve(policytest.Endpoints(t, append(in("here", 4), in("there", 4)...)...)...); err != nil {
 		t.Fatal(err)
@@ -357,7 +342,7 @@ func TestManyPickWhileZonesComeAndGo(t *testing.T) {
 	work.Wait()
 }
 
-func TestAPickAllocatesNothing(t *testing.T) {
+func TestPicker_AllocatesNothing(t *testing.T) {
 	c := policytest.New(t, zone.Name, `{"zone":"here","threshold":1}`)
 	if err := c.Resolve(policytest.Endpoints(t, append(in("here", 2), in("there", 2)...)...)...); err != nil {
 		t.Fatal(err)

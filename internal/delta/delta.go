@@ -1,10 +1,11 @@
-// Package delta finds out cheaply what of a set is not in the one before it, where one that did not change is the same pointer.
+// Package delta compares a set with the one before it by pointers: an element that did not change has the same pointer.
 package delta
 
-// reach is how many that are gone may follow one another in a set before those after them are not found any more.
+// reach is how far Find looks. If more elements than that, in a row, are missing from the next set, the elements after them are not
+// found.
 const reach = 64
 
-// Find returns the place of p among the next of old, from i on, and -1 where it is not there. It compares pointers alone.
+// Find returns the index of p in old, or -1 if it is not among the next few elements from i on. It compares pointers only.
 func Find[T any](old []*T, i int, p *T) int {
 	for k := i; k < min(len(old), i+reach); k++ {
 		if old[k] == p {
@@ -14,8 +15,8 @@ func Find[T any](old []*T, i int, p *T) int {
 	return -1
 }
 
-// AllNew reports whether ok holds for each of set that is not in old, at the cost of comparing pointers as long as both are in
-// one order and few have changed. Otherwise it also asks about some that are.
+// AllNew reports whether ok is true for each element of set that is not in old. If both have the same order and few elements differ, it
+// compares pointers and calls ok for these few only; otherwise it also calls ok for others.
 func AllNew[T any](old, set []*T, ok func(*T) bool) bool {
 	i := 0
 	for _, p := range set {

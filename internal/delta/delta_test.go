@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-func TestAllNew(t *testing.T) {
+func TestDelta_AllNew(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(1, 2))
 	pool := make([]*int, 30)
 	for i := range pool {
@@ -40,7 +40,7 @@ func TestAllNew(t *testing.T) {
 }
 
 // What changed is all that is looked at, wherever it is.
-func TestFewOfMany(t *testing.T) {
+func TestDelta_FewOfMany(t *testing.T) {
 	old := make([]*int, 100)
 	for i := range old {
 		old[i] = new(int)

@@ -15,7 +15,7 @@ import (
 	"time"
 )
 
-// An authority issues the certificates of one test. They hold for a day, and for names on this machine.
+// An authority issues the certificates of one test. They are valid for a day, for names on this machine.
 type authority struct {
 	dir  string
 	cert *x509.Certificate
@@ -42,11 +42,11 @@ func newAuthority(dir string) (*authority, error) {
 	return a, writePEM(a.file(), "CERTIFICATE", der)
 }
 
-// file holds the authority's own certificate, as PEM.
+// file returns the PEM file with the authority's own certificate.
 func (a *authority) file() string { return filepath.Join(a.dir, "ca.pem") }
 
-// issue writes a certificate and its key, both as PEM, for a server and a client of the given host names, which is also at
-// 127.0.0.1. Another certificate of the same name takes its place in the same files.
+// issue writes a certificate and its key, both as PEM. The certificate is valid for servers and clients at the given hosts, at
+// localhost and at 127.0.0.1. Another certificate of the same name replaces it, in the same files.
 func (a *authority) issue(name string, hosts ...string) (certFile, keyFile string, err error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {

@@ -13,14 +13,14 @@ import (
 	"time"
 )
 
-// A program is a server that can be had in the three ways that the package documentation describes.
+// A program is a server whose executable is found or built in one of the three ways that the package documentation describes.
 type program struct {
 	name        string   // of the executable, and of its folder in tools
 	pkg, module string   // what is built, and the module that its version is read from
 	env         string   // the variable that names another executable
 	versionArgs []string // makes an executable print its version
 	versionLine string   // what precedes the version there
-	buildTime   string   // how long a first build takes, for whoever waits for it
+	buildTime   string   // how long the first build takes; the person who waits is told
 
 	once sync.Once
 	path string
@@ -82,7 +82,7 @@ func (p *program) locate() (string, error) {
 	return path, p.build(dir, path)
 }
 
-// versionOf asks an executable for its version. One that does not answer has none, which equals no pinned version.
+// versionOf asks an executable for its version. It returns "", which equals no pinned version, if the executable does not answer.
 func (p *program) versionOf(path string) string {
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
@@ -98,8 +98,8 @@ func (p *program) versionOf(path string) string {
 	return ""
 }
 
-// build makes path from the module in dir, unless it exists. Test binaries of several packages come here at the same
-// time: one of them builds, and the others wait for its file.
+// build builds path from the module in dir, unless it exists. Test binaries of several packages call build at the same time: one
+// of them builds, and the others wait for its file.
 func (p *program) build(dir, path string) (err error) {
 	if _, err := os.Stat(path); err == nil {
 		return nil
@@ -108,7 +108,7 @@ func (p *program) build(dir, path string) (err error) {
 		return err
 	}
 	unlock, err := lockFile(path+".lock", func() {
-		announce("testbed: waiting for another process that builds %s", filepath.Base(path))
+		say("testbed: waiting for another process that builds %s", filepath.Base(path))
 	})
 	if err != nil {
 		return err
@@ -118,16 +118,16 @@ func (p *program) build(dir, path string) (err error) {
 		return nil
 	}
 
-	announce("testbed: building %s, once on this machine: %s, downloads not counted (or name an executable in %s)",
+	say("testbed: building %s, once on this machine: %s, downloads not counted (or name an executable in %s)",
 		filepath.Base(path), p.buildTime, p.env)
 	start := time.Now()
-	// A fixed name will do, since the lock is held, and it leaves nothing to sweep up after a build that was cut short.
+	// A fixed name is safe while the file is locked, and the next build removes what an interrupted one has left.
 	unfinished := path + ".unfinished"
 	if err := os.RemoveAll(unfinished); err != nil {
 		return err
 	}
 	// The C compiler, tags and flags of the environment stay as they are, so that `go tool -modfile=…` shares the build
-	// cache. Only the target is set: a test binary runs where it was built for.
+	// cache. Only the target is set: it is the platform of this test binary.
 	cmd := exec.Command("go", "build", "-ldflags=-s -w", "-o", unfinished, p.pkg)
 	cmd.Dir = dir
 	cmd.Env = append(os.Environ(), "GOWORK=off", "GOOS="+runtime.GOOS, "GOARCH="+runtime.GOARCH)
@@ -139,13 +139,13 @@ func (p *program) build(dir, path string) (err error) {
 	if err := os.Rename(unfinished, path); err != nil {
 		return err
 	}
-	announce("testbed: built %s in %s", filepath.Base(path), time.Since(start).Round(time.Second))
+	say("testbed: built %s in %s", filepath.Base(path), time.Since(start).Round(time.Second))
 	return nil
 }
 
-// announce tells whoever waits. The go command holds back what tests of several packages print until each is done, hence
-// it writes to the terminal where there is one.
-func announce(format string, args ...any) {
+// say prints a message for the person who waits, on the terminal if there is one. The go command delays what tests of several
+// packages print to the standard error until each test is done.
+func say(format string, args ...any) {
 	w := os.Stderr
 	if tty, err := os.OpenFile("/dev/tty", os.O_WRONLY, 0); err == nil {
 		defer func() { _ = tty.Close() }()

@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-func TestRequiredVersion(t *testing.T) {
+func TestRequiredVersion_IsReadFromGoMod(t *testing.T) {
 	t.Parallel()
 	for _, p := range []*program{&consulProgram, &etcdProgram} {
 		root, err := repositoryRoot()
@@ -31,7 +31,7 @@ func TestRequiredVersion(t *testing.T) {
 	}
 }
 
-func TestRepositoryRootPassesByOtherModules(t *testing.T) {
+func TestRepositoryRoot_IgnoresOtherModules(t *testing.T) {
 	outer := filepath.Dir(write(t, "go.mod", "module github.com/rollcall-go/rollcall // the library\n"))
 	inner := filepath.Join(outer, "bench", "deep")
 	if err := os.MkdirAll(inner, 0o755); err != nil {
@@ -48,7 +48,7 @@ func TestRepositoryRootPassesByOtherModules(t *testing.T) {
 	}
 }
 
-func TestWhichExecutable(t *testing.T) {
+func TestProgram_LocatesExecutable(t *testing.T) {
 	root, err := repositoryRoot()
 	if err != nil {
 		t.Fatal(err)
@@ -77,27 +77,27 @@ func TestWhichExecutable(t *testing.T) {
 		return file
 	}
 
-	t.Run("from PATH where it is the pinned version", func(t *testing.T) {
+	t.Run("from PATH if it is the pinned version", func(t *testing.T) {
 		t.Setenv(etcdProgram.env, "")
 		if want, got := onPath(t, pinned), locate(t); got != want {
 			t.Errorf("got %s, want %s", got, want)
 		}
 	})
-	t.Run("built where PATH has another version", func(t *testing.T) {
+	t.Run("built if PATH has another version", func(t *testing.T) {
 		t.Setenv(etcdProgram.env, "")
 		onPath(t, "3.5.0")
 		if got := locate(t); !strings.Contains(filepath.Base(got), pinned) {
 			t.Errorf("got %s, want the build of %s", got, pinned)
 		}
 	})
-	t.Run("whatever the environment names", func(t *testing.T) {
+	t.Run("the one in the environment, of any version", func(t *testing.T) {
 		want := onPath(t, "3.5.0")
 		t.Setenv(etcdProgram.env, "etcd")
 		if got := locate(t); got != want {
 			t.Errorf("got %s, want %s", got, want)
 		}
 	})
-	t.Run("an error where the environment names nothing", func(t *testing.T) {
+	t.Run("an error if the environment names a missing file", func(t *testing.T) {
 		t.Setenv(etcdProgram.env, filepath.Join(t.TempDir(), "missing"))
 		p := program{name: "etcd", env: etcdProgram.env}
 		if path, err := p.locate(); err == nil || !strings.Contains(err.Error(), etcdProgram.env) {
@@ -106,7 +106,7 @@ func TestWhichExecutable(t *testing.T) {
 	})
 }
 
-func TestBuild(t *testing.T) {
+func TestProgram_BuildsOnce(t *testing.T) {
 	t.Parallel()
 	p := program{name: "tiny", pkg: "example.com/tiny", env: "ROLLCALL_TINY", buildTime: "a moment"}
 	dir := filepath.Dir(write(t, "go.mod", "module example.com/tiny\n\ngo 1.26\n"))

@@ -22,8 +22,8 @@ func (c *Consul) get(ctx context.Context) (string, error) {
 	return string(value), err
 }
 
-// What a test does first of all once it has an agent: register a service with it, and look for that in the catalog.
-func TestConsulTakesRegistrations(t *testing.T) {
+// A test first registers a service with its agent, and reads the service from the catalog.
+func TestStartConsul_AcceptsRegistrations(t *testing.T) {
 	t.Parallel()
 	c := StartConsul(t)
 	if _, err := c.call(t.Context(), http.MethodPut, "/v1/agent/service/register", `{"Name":"s"}`, nil); err != nil {
@@ -39,7 +39,7 @@ func TestConsulTakesRegistrations(t *testing.T) {
 	}
 }
 
-func TestConsulOptions(t *testing.T) {
+func TestStartConsul_AppliesOptions(t *testing.T) {
 	t.Parallel()
 	const token = "00000000-0000-0000-0000-00000000feed"
 	c := StartConsul(t, ConsulOptions{
@@ -56,10 +56,10 @@ func TestConsulOptions(t *testing.T) {
 			}`,
 	})
 	if _, err := c.call(t.Context(), http.MethodGet, "/v1/agent/self", "", nil); err == nil {
-		t.Error("an agent that denies by default answers without a token")
+		t.Error("an agent that denies by default answers a request without a token")
 	}
 	self, err := c.call(t.Context(), http.MethodGet, "/v1/agent/self", "", http.Header{"X-Consul-Token": {token}})
 	if err != nil || !strings.Contains(string(self), `"Datacenter":"east"`) {
-		t.Errorf("the agent says of itself %s (%v), want the datacenter east", self, err)
+		t.Errorf("the agent describes itself as %s (%v), want the datacenter east", self, err)
 	}
 }

@@ -1,5 +1,3 @@
-//go:build darwin || dragonfly || freebsd || linux || netbsd || openbsd
-
 package testbed
 
 import (
@@ -13,15 +11,15 @@ import (
 	"testing"
 )
 
-// ConsulClusterOptions changes how a cluster is set up. The zero value is one of three servers in datacenter dc1.
+// ConsulClusterOptions configures a cluster. The zero value is a cluster of three servers in datacenter dc1.
 type ConsulClusterOptions struct {
 	Datacenter string // default: dc1
 	Servers    int    // default: 3
 	// MutualTLS makes HTTPS ask clients for a certificate: see ClientCertificate.
 	MutualTLS bool
-	// Config is further configuration of each agent, in HCL or JSON, which wins over that of the testbed.
+	// Config is further configuration of each agent, in HCL or JSON. It overrides the testbed's.
 	Config string
-	// Primary is a cluster of another datacenter that this one is joined to by WAN, and whose ACLs and CA hold here too.
+	// Primary is a cluster of another datacenter. This one is joined to it by WAN, and uses its ACLs and its CA.
 	Primary *ConsulCluster
 }
 
@@ -29,13 +27,13 @@ type ConsulClusterOptions struct {
 // and deny by default, and everything between the agents is under mutual TLS. Addr of an agent speaks plain HTTP, and
 // HTTPSAddr the same over TLS.
 //
-// Each agent can be killed, stopped and restarted by itself. One that is restarted is ready when the cluster has a leader
-// and takes its writes, but a client agent that is restarted between KillServers and RestartServers is ready when it
+// Each agent can be killed, stopped and restarted by itself. A restarted agent is ready when the cluster has a leader and
+// accepts the agent's writes. But a client agent that is restarted between KillServers and RestartServers is ready when it
 // answers at all.
 type ConsulCluster struct {
 	Servers []*Consul
 	Agent   *Consul // the client agent
-	// Token is the ACL token that may do everything.
+	// Token is an ACL token with all permissions.
 	Token string
 
 	tb      testing.TB
@@ -45,11 +43,12 @@ type ConsulCluster struct {
 	serversKilled bool // by KillServers
 }
 
-// clusterPorts are, after those of consulPorts, for HTTPS, for gossip between datacenters, and for peerings.
+// clusterPorts is the number of an agent's ports. After the consulPorts come ports for HTTPS, for gossip between datacenters, and
+// for peerings.
 const clusterPorts = consulPorts + 3
 
-// StartConsulCluster starts a cluster, and blocks until all of its agents are ready; no more than one ConsulClusterOptions
-// may follow. It fails the test where that does not come to pass, and the agents end with the test.
+// StartConsulCluster starts a cluster, and blocks until all of its agents are ready. It fails the test if they do not get ready. The
+// agents end with the test. No more than one ConsulClusterOptions may be given.
 func StartConsulCluster(tb testing.TB, o ...ConsulClusterOptions) *ConsulCluster {
 	tb.Helper()
 	if len(o) > 1 {
@@ -114,7 +113,7 @@ func newConsulCluster(tb testing.TB, executable string, o ConsulClusterOptions) 
 	return c, nil
 }
 
-// sideBySide does something to several agents at once, since no server is ready before most of them run.
+// sideBySide calls do for several agents at once, since no server is ready before most of them run.
 func sideBySide(agents []*Consul, do func(*Consul) error) error {
 	results := make(chan error, len(agents))
 	for _, a := range agents {
@@ -141,7 +140,7 @@ func (c *ConsulCluster) configure(a *Consul, id string, isServer bool) ([]string
 	}
 	s := a.settings()
 	s["datacenter"] = o.Datacenter
-	s["node_id"] = id // one that lost its data would otherwise be refused, since its name is another node's
+	s["node_id"] = id // with a new ID, an agent without its data would be refused, since its name would be another node's
 	s["server"] = isServer
 	delete(s, "bootstrap_expect")
 	ports := s["ports"].(map[string]int)
@@ -166,7 +165,7 @@ func (c *ConsulCluster) configure(a *Consul, id string, isServer bool) ([]string
 	s["primary_datacenter"] = primary
 	s["acl"] = map[string]any{
 		"enabled": true, "default_policy": "deny", "tokens": tokens, "enable_token_replication": o.Primary != nil,
-		// What a token may do is asked for anew each time. By default an agent remembers it for 30 s.
+		// The permissions of a token are read for each request. By default an agent caches them for 30 s.
 		"token_ttl": "0s", "policy_ttl": "0s", "role_ttl": "0s",
 	}
 	s["tls"] = map[string]any{
@@ -202,7 +201,7 @@ func (c *ConsulCluster) ready(ctx context.Context, a *Consul) error {
 // HTTPSAddr is the host:port of an agent of a cluster that serves clients over TLS.
 func (c *Consul) HTTPSAddr() string { return loopback(c.ports[3]) }
 
-// KillServers kills all servers, and leaves the client agent alone with what it knows.
+// KillServers kills all servers. The client agent still runs, with what it knows.
 func (c *ConsulCluster) KillServers() {
 	c.tb.Helper()
 	c.serversKilled = true
@@ -221,7 +220,7 @@ func (c *ConsulCluster) RestartServers() {
 	}
 }
 
-// Leader is the server that leads now, or soon, where none does.
+// Leader returns the server that leads. If there is none, it waits for one.
 func (c *ConsulCluster) Leader() *Consul {
 	c.tb.Helper()
 	leader := (*Consul)(nil)
@@ -246,7 +245,7 @@ func (c *ConsulCluster) leader() *Consul {
 	return nil
 }
 
-// CAFile is the PEM file of the authority that vouches for the certificates of the agents.
+// CAFile returns the PEM file of the authority that has issued the certificates of the agents.
 func (c *ConsulCluster) CAFile() string { return c.ca.file() }
 
 // ClientCertificate issues a certificate that the agents trust, and returns its PEM files.

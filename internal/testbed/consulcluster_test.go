@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-func TestConsulClusterOutlivesItsLeader(t *testing.T) {
+func TestConsulCluster_OutlivesItsLeader(t *testing.T) {
 	t.Parallel()
 	c := StartConsulCluster(t, ConsulClusterOptions{MutualTLS: true})
 	header := http.Header{"X-Consul-Token": {c.Token}}
@@ -28,7 +28,7 @@ func TestConsulClusterOutlivesItsLeader(t *testing.T) {
 	c.Agent.Restart(false)
 	for _, a := range append(c.Servers, c.Agent) {
 		if got, err := a.call(t.Context(), http.MethodGet, "/v1/kv/k?raw", "", header); err != nil || string(got) != "kept" {
-			t.Errorf("%s holds %q (%v)", a.Node(), got, err)
+			t.Errorf("%s has %q (%v)", a.Node(), got, err)
 		}
 	}
 	ca, err := os.ReadFile(c.CAFile())

@@ -1,5 +1,3 @@
-//go:build darwin || dragonfly || freebsd || linux || netbsd || openbsd
-
 package testbed
 
 import (
@@ -8,11 +6,10 @@ import (
 	"fmt"
 	"net/http"
 	"testing"
-	"time"
 )
 
-// StartConsulDatacenters starts two clusters of one server and a client agent each, dc1 and dc2, joined by WAN. The ACLs of
-// dc1 hold in both. It blocks until a read of either datacenter is answered in the other.
+// StartConsulDatacenters starts two clusters of one server and a client agent each, dc1 and dc2, joined by WAN. Both use
+// the ACLs of dc1. It blocks until a read of either datacenter is answered in the other.
 func StartConsulDatacenters(tb testing.TB) (dc1, dc2 *ConsulCluster) {
 	tb.Helper()
 	dc1 = StartConsulCluster(tb, ConsulClusterOptions{Servers: 1})
@@ -26,8 +23,8 @@ func StartConsulDatacenters(tb testing.TB) (dc1, dc2 *ConsulCluster) {
 	return dc1, dc2
 }
 
-// StartConsulPeers starts two clusters of one server and a client agent each, which have nothing in common but a peering:
-// "far" exports all of its services to the other one, which calls it by that name. It blocks until the peering is active.
+// StartConsulPeers starts two clusters of one server and a client agent each, which only a peering connects: the cluster far exports
+// all of its services to the cluster near, whose name for its peer is "far". It blocks until the peering is active.
 func StartConsulPeers(tb testing.TB) (near, far *ConsulCluster) {
 	tb.Helper()
 	near = StartConsulCluster(tb, ConsulClusterOptions{Servers: 1, Datacenter: "near"})
@@ -57,7 +54,7 @@ func StartConsulPeers(tb testing.TB) (near, far *ConsulCluster) {
 	return near, far
 }
 
-// rest makes one call to the client agent with JSON both ways, as the one who may do everything.
+// rest makes one call to the client agent with JSON both ways, and with a token that has all permissions.
 func (c *ConsulCluster) rest(ctx context.Context, method, path string, question, answer any) error {
 	body := []byte(nil)
 	if question != nil {
@@ -76,19 +73,7 @@ func (c *ConsulCluster) rest(ctx context.Context, method, path string, question,
 // until makes attempts until one succeeds.
 func (c *ConsulCluster) until(what string, attempt func(context.Context) error) {
 	c.tb.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), readyTimeout)
-	defer cancel()
-	poll := time.NewTicker(50 * time.Millisecond)
-	defer poll.Stop()
-	for {
-		err := attempt(ctx)
-		if err == nil {
-			return
-		}
-		select {
-		case <-poll.C:
-		case <-ctx.Done():
-			c.tb.Fatalf("testbed: consul cluster: within %v not: %s: %v%s", readyTimeout, what, err, c.Servers[0].logTail())
-		}
+	if err := retry(attempt); err != nil {
+		c.tb.Fatalf("testbed: consul cluster: waited %v for this: %s: %v%s", readyTimeout, what, err, c.Servers[0].logTail())
 	}
 }

@@ -28,7 +28,7 @@ func (c *ConsulCluster) register(service string) {
 	}
 }
 
-func TestConsulDatacentersReadEachOther(t *testing.T) {
+func TestStartConsulDatacenters_ReadEachOther(t *testing.T) {
 	t.Parallel()
 	dc1, dc2 := StartConsulDatacenters(t)
 	dc1.register("one")
@@ -37,7 +37,7 @@ func TestConsulDatacentersReadEachOther(t *testing.T) {
 	dc1.sees("two", "?dc=dc2")
 }
 
-func TestConsulPeersReadWhatIsExported(t *testing.T) {
+func TestStartConsulPeers_ReadExportedServices(t *testing.T) {
 	t.Parallel()
 	near, far := StartConsulPeers(t)
 	far.register("s")

@@ -1,5 +1,3 @@
-//go:build darwin || dragonfly || freebsd || linux || netbsd || openbsd
-
 package testbed
 
 import (
@@ -12,24 +10,24 @@ import (
 	"testing"
 )
 
-// EtcdOptions changes how an etcd is set up. The zero value is one with its defaults.
+// EtcdOptions configures an etcd. The zero value is an etcd with its defaults.
 type EtcdOptions struct {
-	// Args are further arguments, such as "--auth-token-ttl=5", which win over those of the testbed.
+	// Args are further arguments, such as "--auth-token-ttl=5". They override the testbed's.
 	Args []string
 }
 
-// Etcd is an etcd that is its own single member. It has the same cluster and member IDs after each Restart, also after
-// one without its data: that is the restore that a client can not tell from a server that only went away for a while.
+// Etcd is an etcd that is its own single member. It has the same cluster and member IDs after each Restart, also if its data
+// was removed. A client cannot distinguish such a restore from a server that was only unreachable for a while.
 type Etcd struct {
 	server
 	name    string
 	options EtcdOptions
-	// The testbed's own calls are made as this user, where there is one.
+	// The user of the testbed's own calls; empty without authentication.
 	user, password string
 }
 
-// StartEtcd starts an etcd and blocks until it is ready; no more than one EtcdOptions may follow. It fails the test where
-// that does not come to pass, and the etcd ends with the test.
+// StartEtcd starts an etcd and blocks until it is ready. It fails the test if the etcd does not get ready. The etcd ends with the
+// test. No more than one EtcdOptions may be given.
 func StartEtcd(tb testing.TB, o ...EtcdOptions) *Etcd {
 	tb.Helper()
 	if len(o) > 1 {
@@ -54,8 +52,7 @@ func (e *Etcd) configure() ([]string, error) {
 	}, e.options.Args...), nil
 }
 
-// ready asks for a leader that is this very member, for a linearizable read, and for a write. The write is a lease, which
-// leaves the revision of the store as it is.
+// ready checks that this member leads, reads and writes.
 func (e *Etcd) ready(ctx context.Context) error {
 	var status struct {
 		Header struct {
@@ -76,6 +73,11 @@ func (e *Etcd) ready(ctx context.Context) error {
 	if len(list.Members) != 1 || list.Members[0].Name != e.name {
 		return fmt.Errorf("the members are %+v, not %s alone", list.Members, e.name)
 	}
+	return e.readsAndWrites(ctx)
+}
+
+// readsAndWrites makes a linearizable read and a write. The write is a lease, which does not change the revision of the store.
+func (e *Etcd) readsAndWrites(ctx context.Context) error {
 	if _, err := e.call(ctx, http.MethodGet, "/health", "", nil); err != nil {
 		return err
 	}
@@ -86,11 +88,11 @@ func (e *Etcd) ready(ctx context.Context) error {
 	return e.rpc(ctx, "/v3/lease/revoke", lease, &struct{}{})
 }
 
-// Login tells the testbed who may do everything, once a test has authentication on: without that, no Restart would find the
-// etcd ready. It does no harm where authentication is off, as it is after a Restart without the data.
+// Login gives the testbed a user with all permissions. A test that turns authentication on must call it, since Restart checks
+// with this user whether the etcd is ready. It has no effect while authentication is off, as it is after a Restart without the data.
 func (e *Etcd) Login(user, password string) { e.user, e.password = user, password }
 
-// rpc makes one call through the JSON gateway, which saves the testbed from knowing gRPC.
+// rpc makes one call through the JSON gateway, so that the testbed does not need gRPC.
 func (e *Etcd) rpc(ctx context.Context, path string, question, answer any) error {
 	if e.user == "" {
 		return e.rpcAs(ctx, nil, path, question, answer)

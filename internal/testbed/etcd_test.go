@@ -24,7 +24,7 @@ func (e *Etcd) get(ctx context.Context) (string, error) {
 	return string(value), err
 }
 
-func TestEtcdIsReadyAtItsFirstRevision(t *testing.T) {
+func TestStartEtcd_IsReadyAtFirstRevision(t *testing.T) {
 	t.Parallel()
 	e := StartEtcd(t, EtcdOptions{Args: []string{"--log-level=warn"}})
 	var answer struct{ Header struct{ Revision string } }
@@ -37,7 +37,7 @@ func TestEtcdIsReadyAtItsFirstRevision(t *testing.T) {
 }
 
 // The restore that no client can see: with a wiped server of another identity, it would be told.
-func TestEtcdKeepsItsIdentityWithoutItsData(t *testing.T) {
+func TestEtcd_KeepsIdentityWithoutData(t *testing.T) {
 	t.Parallel()
 	e := StartEtcd(t)
 	type identity struct {
@@ -58,7 +58,7 @@ func TestEtcdKeepsItsIdentityWithoutItsData(t *testing.T) {
 	}
 }
 
-func TestEtcdRestartsWithAuthentication(t *testing.T) {
+func TestEtcd_RestartsWithAuthentication(t *testing.T) {
 	t.Parallel()
 	e := StartEtcd(t)
 	for _, c := range []struct {

@@ -1,27 +1,24 @@
-//go:build darwin || dragonfly || freebsd || linux || netbsd || openbsd
-
 package testbed
 
 import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 	"strings"
 	"testing"
 )
 
-// EtcdCluster is an etcd of several members. Each of them can be killed, stopped and restarted by itself; one that is
-// restarted is ready when the cluster has a leader.
+// EtcdCluster is an etcd of several members. Each of them can be killed, stopped and restarted by itself. A restarted member is
+// ready when the cluster has a leader.
 type EtcdCluster struct {
 	Members []*Etcd
 	tb      testing.TB
 	name    string
-	proxies map[*Etcd]*Proxy // in front of what each member has for its peers; nil where the cluster is not separable
+	proxies map[*Etcd]*Proxy // in front of the port that each member has for its peers; nil if the cluster is not separable
 }
 
-// StartEtcdCluster starts an etcd of three members, and blocks until all of them are ready; no more than one
-// EtcdClusterOptions may follow. It fails the test where that does not come to pass, and the members end with the test.
+// StartEtcdCluster starts an etcd of three members, and blocks until all of them are ready. It fails the test if they do not get
+// ready. The members end with the test. No more than one EtcdClusterOptions may be given.
 func StartEtcdCluster(tb testing.TB, o ...EtcdClusterOptions) *EtcdCluster {
 	tb.Helper()
 	if len(o) > 1 {
@@ -69,7 +66,7 @@ func newEtcdCluster(tb testing.TB, executable string, o EtcdClusterOptions) *Etc
 	return c
 }
 
-// start starts all members side by side, since none is ready before there are two.
+// start starts all members side by side, since no member is ready before two of them run.
 func (c *EtcdCluster) start() error {
 	results := make(chan error, len(c.Members))
 	for _, e := range c.Members {
@@ -92,7 +89,7 @@ func (c *EtcdCluster) configure(e *Etcd) ([]string, error) {
 		"--initial-cluster-token="+c.name), err
 }
 
-// peerURL is where the others find a member.
+// peerURL returns the URL at which the other members reach e.
 func (c *EtcdCluster) peerURL(e *Etcd) string {
 	if p := c.proxies[e]; p != nil {
 		return "http://" + p.Addr()
@@ -100,22 +97,15 @@ func (c *EtcdCluster) peerURL(e *Etcd) string {
 	return "http://" + loopback(e.ports[1])
 }
 
-// ready asks a member for a leader, for a linearizable read, and for a write.
+// ready checks that a member knows a leader, and that the member reads and writes.
 func (c *EtcdCluster) ready(ctx context.Context, e *Etcd) error {
 	if _, err := c.leaderAsSeenBy(ctx, e); err != nil {
 		return err
 	}
-	if _, err := e.call(ctx, http.MethodGet, "/health", "", nil); err != nil {
-		return err
-	}
-	var lease struct{ ID string }
-	if err := e.rpc(ctx, "/v3/lease/grant", map[string]any{"TTL": 60}, &lease); err != nil {
-		return err
-	}
-	return e.rpc(ctx, "/v3/lease/revoke", lease, &struct{}{})
+	return e.readsAndWrites(ctx)
 }
 
-// leaderAsSeenBy reports whether e leads. It is an error where e knows of no leader, or is another's member.
+// leaderAsSeenBy reports whether e leads. It returns an error if e knows no leader, or is a member of another cluster.
 func (c *EtcdCluster) leaderAsSeenBy(ctx context.Context, e *Etcd) (leads bool, err error) {
 	var status struct {
 		Header struct {
@@ -126,7 +116,7 @@ func (c *EtcdCluster) leaderAsSeenBy(ctx context.Context, e *Etcd) (leads bool, 
 	if err := e.rpc(ctx, "/v3/maintenance/status", nil, &status); err != nil {
 		return false, err
 	}
-	// The gateway leaves a number out that is zero.
+	// The gateway omits a number that is zero.
 	if status.Leader == "" || status.Leader == "0" {
 		return false, errors.New("there is no leader")
 	}
@@ -151,7 +141,7 @@ func (c *EtcdCluster) Addrs() []string {
 	return addrs
 }
 
-// Leader is the member that leads now, or soon, where none does. All members must run.
+// Leader returns the member that leads. If there is none, it waits for one. All members must run.
 func (c *EtcdCluster) Leader() *Etcd {
 	c.tb.Helper()
 	leader := (*Etcd)(nil)

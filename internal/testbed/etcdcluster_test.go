@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-func TestEtcdClusterOutlivesItsLeader(t *testing.T) {
+func TestEtcdCluster_OutlivesItsLeader(t *testing.T) {
 	t.Parallel()
 	c := StartEtcdCluster(t)
 	if len(c.Addrs()) != 3 {
@@ -22,13 +22,13 @@ func TestEtcdClusterOutlivesItsLeader(t *testing.T) {
 	}
 }
 
-func TestEtcdClusterWithoutOneMember(t *testing.T) {
+func TestEtcdCluster_SeparatesMember(t *testing.T) {
 	t.Parallel()
 	c := StartEtcdCluster(t, EtcdClusterOptions{Separable: true})
 	alone := c.Leader()
 	alone.put(t, "before")
 	c.Separate(alone)
-	// The others elect a leader and take a write; the one that is alone answers no read that could be out of date.
+	// The others elect a leader and accept a write. The separated member answers no read that could be out of date.
 	other := c.Members[0]
 	if other == alone {
 		other = c.Members[1]
@@ -38,7 +38,7 @@ func TestEtcdClusterWithoutOneMember(t *testing.T) {
 	short, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 	defer cancel()
 	if value, err := alone.get(short); err == nil {
-		t.Errorf("a member that is alone says that the value is %q", value)
+		t.Errorf("the separated member says that the value is %q", value)
 	}
 	c.Reunite()
 	await(t, "the cluster is whole again", func(ctx context.Context) error { return c.ready(ctx, alone) })
@@ -50,19 +50,7 @@ func TestEtcdClusterWithoutOneMember(t *testing.T) {
 // await makes attempts until one succeeds.
 func await(t *testing.T, what string, attempt func(context.Context) error) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), readyTimeout)
-	defer cancel()
-	tick := time.NewTicker(10 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		err := attempt(ctx)
-		if err == nil {
-			return
-		}
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			t.Fatalf("waited %v for this: %s: %v", readyTimeout, what, err)
-		}
+	if err := retry(attempt); err != nil {
+		t.Fatalf("waited %v for this: %s: %v", readyTimeout, what, err)
 	}
 }

@@ -19,26 +19,26 @@ const (
 	faultIntercept
 )
 
-// A mode is what a Proxy does with requests for the time being. It is replaced and never changed.
+// A mode is what a Proxy currently does with requests. It is replaced and never changed.
 type mode struct {
 	fault     fault
 	status    int
 	body      string
 	intercept func(http.ResponseWriter, *http.Request) bool
-	over      chan struct{} // closed when another mode has taken its place
+	over      chan struct{} // closed when another mode has replaced it
 }
 
 func newMode() *mode { return &mode{over: make(chan struct{})} }
 
-// Fail answers every request with the status and body, those in flight included, until another fault or Heal.
+// Fail answers every request, also in flight, with the status and body, until another fault or Heal.
 func (p *Proxy) Fail(status int, body string) {
 	m := newMode()
 	m.fault, m.status, m.body = faultFail, status, body
 	p.enter(m)
 }
 
-// Hang answers nothing, neither to new requests nor to those in flight, until another fault or Heal. Requests that are
-// still waited for then are forwarded; an answer that came from the server meanwhile is passed on.
+// Hang answers no request, new or in flight, until another fault or Heal. Then the proxy forwards the requests whose clients still
+// wait, and passes on the answers that came from the server meanwhile.
 func (p *Proxy) Hang() {
 	m := newMode()
 	m.fault = faultHang
@@ -52,19 +52,21 @@ func (p *Proxy) Refuse() {
 	p.enter(m)
 }
 
-// Intercept shows each new request to f, which either answers it and returns true, or leaves w alone and returns false to
-// have it forwarded. It may read the body, must not change the request, and runs in several goroutines at once. It lasts
-// until another fault or Heal; requests in flight are not disturbed.
+// Intercept calls f for each new request, until another fault or Heal. Requests in flight are not disturbed.
+//
+//   - f either answers the request and returns true, or does not use w and returns false. Then the proxy forwards the request.
+//   - f may read the body and must not change the request.
+//   - f runs in several goroutines at once.
 func (p *Proxy) Intercept(f func(w http.ResponseWriter, r *http.Request) bool) {
 	m := newMode()
 	m.fault, m.intercept = faultIntercept, f
 	p.enter(m)
 }
 
-// Heal ends whatever Fail, Hang, Refuse or Intercept began: requests are forwarded again.
+// Heal ends the effect of Fail, Hang, Refuse or Intercept: requests are forwarded again.
 func (p *Proxy) Heal() { p.enter(newMode()) }
 
-// enter replaces the mode. Where the new one spares no request, those in flight are given up.
+// enter replaces the mode. If the new mode fails or refuses all requests, the requests in flight are given up.
 func (p *Proxy) enter(m *mode) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -82,8 +84,8 @@ func (p *Proxy) enter(m *mode) {
 	}
 }
 
-// givenUp is why a request was not seen to its end. It remembers the mode that did it, since by the time that the request
-// comes to know, another mode may have begun.
+// givenUp is the cause of a request that was given up. It has the mode that gave the request up, since another mode may have begun
+// before the request's goroutine learns of it.
 type givenUp struct{ mode *mode }
 
 func (*givenUp) Error() string { return "given up for a fault" }
@@ -94,7 +96,7 @@ func (p *Proxy) present() *mode {
 	return p.mode
 }
 
-// serve answers a request as the mode has it, and as each later mode has it until there is an answer.
+// serve answers a request according to the mode, and to each later mode until there is an answer.
 func (p *Proxy) serve(w http.ResponseWriter, x *exchange) {
 	for {
 		m := p.present()
@@ -122,8 +124,8 @@ func (p *Proxy) serve(w http.ResponseWriter, x *exchange) {
 	}
 }
 
-// holdAnswer keeps an answer of the server back while the proxy hangs.
-func (p *Proxy) holdAnswer(answer *http.Response) error {
+// delayAnswer delays an answer of the server while the proxy hangs.
+func (p *Proxy) delayAnswer(answer *http.Response) error {
 	ctx := answer.Request.Context()
 	for m := p.present(); m.fault == faultHang; m = p.present() {
 		select {
@@ -137,8 +139,8 @@ func (p *Proxy) holdAnswer(answer *http.Response) error {
 	return ctx.Err()
 }
 
-// unanswered is called for a request that has no answer from the server: because it was given up for a fault, because the
-// client has gone, or because the server is down.
+// unanswered is called for a request without an answer from the server: it was given up for a fault, its client has disconnected,
+// or the server is down.
 func (p *Proxy) unanswered(w http.ResponseWriter, r *http.Request, _ error) {
 	var g *givenUp
 	if errors.As(context.Cause(r.Context()), &g) && g.mode.fault == faultFail {
@@ -150,13 +152,13 @@ func (p *Proxy) unanswered(w http.ResponseWriter, r *http.Request, _ error) {
 
 func (m *mode) fail(w http.ResponseWriter) {
 	w.WriteHeader(m.status)
-	_, _ = io.WriteString(w, m.body) // fails only when the client has gone
+	_, _ = io.WriteString(w, m.body) // fails only if the client has disconnected
 }
 
-// reset closes a connection without the usual good-bye, so that the other side learns of it whatever it is doing.
+// reset closes a connection with a TCP reset, which the other side notices at once in any state.
 func reset(c net.Conn) {
 	if secure, ok := c.(*tls.Conn); ok {
-		c = secure.NetConn() // its own Close says good-bye, and waits for that to be sent
+		c = secure.NetConn() // its own Close sends an alert first, and waits until that is sent
 	}
 	if tcp, ok := c.(*net.TCPConn); ok {
 		_ = tcp.SetLinger(0)

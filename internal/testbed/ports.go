@@ -9,23 +9,21 @@ import (
 	"path/filepath"
 	"strconv"
 	"sync"
-	"syscall"
 )
 
-// Ports come from below the range that kernels give to outgoing connections (32768 and up on Linux, 49152 on macOS and
-// the BSDs). From within it, a client that dials a server which is down could be given the server's own port as its
-// source, and would then be connected to itself, and hold the port that the server wants back.
+// Ports are below the range that kernels use for outgoing connections (from 32768 on Linux, from 49152 on macOS and the BSDs). With a
+// port within that range, a client that dials a server which is down could get the server's own port as its source. The client
+// would then be connected to itself, and would occupy the port that the server needs when it starts again.
 //
-// Each process has blocks of them for itself, which it locks for as long as it lives: a server that is down for the moment
-// holds none of its ports, and another process, which runs other tests, is not to take them.
+// Each process locks blocks of ports for itself until it ends: a server that is down occupies none of its ports, and the tests of
+// another process must not use them.
 const (
 	firstPort  = 12000
 	portBlocks = 200
 	blockSize  = 100
 )
 
-// portsInUse are the ports of all servers of this process, also of those that are down for the moment: a server comes
-// back where it was.
+// portsInUse has the ports of all servers of this process, also of servers that are down: a server starts again on its own ports.
 var portsInUse struct {
 	sync.Mutex
 	taken map[int]bool
@@ -33,9 +31,12 @@ var portsInUse struct {
 	locks []*os.File // kept open
 }
 
-// reservePorts finds n ports that are free now, for TCP and UDP, and keeps them from other servers until releasePorts. A
-// program that is no test may still take one before the server does: whoever starts it tries again then.
+// reservePorts finds n ports that are free now, for TCP and UDP, and reserves them until releasePorts. Another program may still
+// open such a port before the server does. The code that starts the server then tries other ports.
 func reservePorts(n int) ([]int, error) {
+	if errPlatform != nil {
+		return nil, errPlatform
+	}
 	portsInUse.Lock()
 	defer portsInUse.Unlock()
 	if portsInUse.taken == nil {
@@ -71,7 +72,7 @@ func lockPorts() error {
 		if err != nil {
 			continue // another user's
 		}
-		if flock(f, syscall.LOCK_EX|syscall.LOCK_NB) != nil {
+		if flock(f, false) != nil {
 			_ = f.Close()
 			continue // another process's, or this one's
 		}

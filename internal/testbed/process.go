@@ -1,5 +1,3 @@
-//go:build darwin || dragonfly || freebsd || linux || netbsd || openbsd
-
 package testbed
 
 import (
@@ -21,8 +19,8 @@ type process struct {
 
 // startProcess runs the executable with both of its outputs in logFile.
 //
-// One goroutine starts the process and waits for it, locked to its thread: the kernel sends the signal of Pdeathsig when
-// the thread that forked ends, and the Go runtime ends threads at will, though never one that a goroutine is locked to.
+// One goroutine, locked to its thread, starts the process and waits for it. The kernel sends the signal of Pdeathsig when the thread
+// that forked ends. The Go runtime may end any thread except those with a locked goroutine.
 func startProcess(executable string, args []string, logFile string) (*process, error) {
 	log, err := os.OpenFile(logFile, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644)
 	if err != nil {
@@ -52,7 +50,7 @@ func startProcess(executable string, args []string, logFile string) (*process, e
 	return p, nil
 }
 
-// serverEnvironment is that of the test without the variables that configure the servers themselves.
+// serverEnvironment returns the environment of the test without the variables that configure the servers themselves.
 func serverEnvironment() []string {
 	var env []string
 	for _, v := range os.Environ() {
@@ -72,7 +70,7 @@ func (p *process) hasExited() bool {
 	}
 }
 
-// signal is nil for a process that has ended, whatever the signal.
+// signal sends a signal. It returns nil if the process has ended.
 func (p *process) signal(s os.Signal) error {
 	if err := p.cmd.Process.Signal(s); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		return fmt.Errorf("%v to process %d: %w", s, p.cmd.Process.Pid, err)
@@ -89,10 +87,10 @@ func (p *process) kill() error {
 	return nil
 }
 
-// terminate asks the process to end, and waits for that no longer than the limit.
+// terminate asks the process to end, and waits for its end up to the limit.
 func (p *process) terminate(limit time.Duration) error {
-	// A stopped process receives the one signal only after the other.
-	if err := errors.Join(p.signal(syscall.SIGTERM), p.signal(syscall.SIGCONT)); err != nil {
+	// A stopped process receives SIGTERM only after SIGCONT.
+	if err := errors.Join(p.signal(syscall.SIGTERM), p.signal(sigContinue)); err != nil {
 		return err
 	}
 	timer := time.NewTimer(limit)
@@ -107,7 +105,7 @@ func (p *process) terminate(limit time.Duration) error {
 
 // stop halts the process. The kernel stops one thread after the other, and the process may still answer until the last.
 func (p *process) stop(limit time.Duration) error {
-	if err := p.signal(syscall.SIGSTOP); err != nil {
+	if err := p.signal(sigStop); err != nil {
 		return err
 	}
 	timer := time.NewTimer(limit)

@@ -9,10 +9,10 @@ import (
 	"syscall"
 )
 
-// dieWithParent has the kernel kill the process when the thread that started it ends, as it does with the test binary.
+// dieWithParent makes the kernel kill the process when the thread that started it ends, as that thread does with the test binary.
 func dieWithParent(attr *syscall.SysProcAttr) { attr.Pdeathsig = syscall.SIGKILL }
 
-// isStopped tells whether all threads of the process have stopped.
+// isStopped reports whether all threads of the process have stopped.
 func isStopped(pid int) (bool, error) {
 	tasks := fmt.Sprintf("/proc/%d/task", pid)
 	threads, err := os.ReadDir(tasks)
@@ -27,7 +27,7 @@ func isStopped(pid int) (bool, error) {
 		if err != nil {
 			return false, err
 		}
-		// The state follows the name, which is in parentheses and may hold any character.
+		// The state follows the name, which is in parentheses and may have any character.
 		_, state, ok := bytes.Cut(stat[bytes.LastIndexByte(stat, ')')+1:], []byte(" "))
 		if !ok || len(state) == 0 || state[0] != 'T' {
 			return false, nil

@@ -9,13 +9,14 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
+
+	"github.com/rollcall-go/rollcall/internal/watchtest"
 )
 
-const victim = "TESTBED_VICTIM" // set in the test binary that is to be killed
+const victim = "TESTBED_VICTIM" // set in the test binary that will be killed
 
-// A test binary that is killed, as by a timeout of the go command, leaves no server behind.
-func TestServerDiesWithTheTestBinary(t *testing.T) {
+// A test binary can be killed by a timeout of the go command. Then its server must end.
+func TestStartEtcd_EndsWithKilledTestBinary(t *testing.T) {
 	if os.Getenv(victim) != "" {
 		if _, err := os.Stdout.WriteString("addr=" + StartEtcd(t).Addr() + "\n"); err != nil {
 			t.Fatal(err)
@@ -45,16 +46,11 @@ func TestServerDiesWithTheTestBinary(t *testing.T) {
 	if addr == "" || err != nil {
 		t.Fatalf("the other test binary did not start its server: %v", err)
 	}
-	for deadline := time.Now().Add(signalTimeout); ; time.Sleep(10 * time.Millisecond) {
+	watchtest.Eventually(t, "the server to stop listening on "+addr, func() bool {
 		c, err := net.Dial("tcp", addr)
-		if errors.Is(err, syscall.ECONNREFUSED) {
-			return
-		}
 		if err == nil {
 			_ = c.Close()
 		}
-		if time.Now().After(deadline) {
-			t.Fatalf("a server without its test binary still listens on %s (%v)", addr, err)
-		}
-	}
+		return errors.Is(err, syscall.ECONNREFUSED)
+	})
 }

@@ -14,9 +14,8 @@ import (
 	"time"
 )
 
-// A Proxy forwards HTTP/1.1 requests to a server on a loopback port. It counts them, and injects faults when it is told to.
-// It hides nothing that the server does: where the server is down, the client finds its connection closed. All methods may
-// be called at any time from any goroutine.
+// A Proxy forwards HTTP/1.1 requests to a server on a loopback port. It counts them, and injects faults on request. If the server
+// is down, the proxy closes the client's connection. All methods may be called at any time from any goroutine.
 type Proxy struct {
 	addr      string
 	forwarder *httputil.ReverseProxy
@@ -29,14 +28,14 @@ type Proxy struct {
 	log         []Request
 }
 
-// A Request is what a Proxy remembers of one.
+// A Request is what a Proxy logs of a request.
 type Request struct {
 	Method string
 	Path   string
 	Query  url.Values
 }
 
-// logLimit is how many requests a Proxy remembers before it forgets the oldest half.
+// logLimit is how many requests a Proxy logs before it removes the oldest half.
 const logLimit = 10_000
 
 // An exchange is a request on its way: the proxy has received it, and its answer has not been passed on in full.
@@ -46,8 +45,8 @@ type exchange struct {
 	giveUp  context.CancelCauseFunc
 }
 
-// NewProxy starts a proxy in front of target, a host:port, such as the Addr of a Consul. It ends with the test: the
-// requests that are open then are cut off, and no goroutine is left.
+// NewProxy starts a proxy in front of target, a host:port, such as the Addr of a Consul. The proxy ends with the test. Requests
+// that are then open are cut off, and no goroutine is left.
 func NewProxy(tb testing.TB, target string) *Proxy {
 	tb.Helper()
 	return newProxy(tb, target, "tcp", loopback(0), (*http.Server).Serve)
@@ -60,7 +59,7 @@ func NewSocketProxy(tb testing.TB, target, path string) *Proxy {
 }
 
 // NewTLSProxy is NewProxy for clients that speak HTTPS, of either version of HTTP, with a certificate and its key as PEM
-// files. The target is spoken to without TLS.
+// files. The proxy does not use TLS to the target.
 func NewTLSProxy(tb testing.TB, target, certFile, keyFile string) *Proxy {
 	tb.Helper()
 	return newProxy(tb, target, "tcp", loopback(0), func(s *http.Server, l net.Listener) error { return s.ServeTLS(l, certFile, keyFile) })
@@ -78,10 +77,10 @@ func newProxy(tb testing.TB, target, network, address string, serve func(*http.S
 		connections: make(map[net.Conn]struct{}),
 		exchanges:   make(map[*exchange]struct{}),
 	}
-	// Compression is between the client and the server. Each request in flight needs a connection of its own, and as many
-	// are worth keeping, but not for long: a test that looks for what was left running would find them.
+	// Compression is between the client and the server. Each request in flight needs a connection of its own, and as many are
+	// kept, but not for long: a test that checks for remaining goroutines would find them.
 	transport := &http.Transport{DisableCompression: true, MaxIdleConnsPerHost: 200, IdleConnTimeout: time.Second}
-	silent := log.New(io.Discard, "", 0)
+	discard := log.New(io.Discard, "", 0)
 	p.forwarder = &httputil.ReverseProxy{
 		Transport: transport,
 		Rewrite: func(r *httputil.ProxyRequest) {
@@ -89,12 +88,12 @@ func newProxy(tb testing.TB, target, network, address string, serve func(*http.S
 			r.Out.URL.RawQuery = r.In.URL.RawQuery // as it came, without the clean-up that Rewrite is given
 		},
 		FlushInterval:  -1,
-		ModifyResponse: p.holdAnswer,
+		ModifyResponse: p.delayAnswer,
 		ErrorHandler:   p.unanswered,
-		ErrorLog:       silent,
+		ErrorLog:       discard,
 	}
 	var open sync.WaitGroup
-	srv := &http.Server{Handler: p, ErrorLog: silent, ConnState: func(c net.Conn, s http.ConnState) {
+	srv := &http.Server{Handler: p, ErrorLog: discard, ConnState: func(c net.Conn, s http.ConnState) {
 		switch s {
 		case http.StateNew:
 			open.Add(1)
@@ -107,10 +106,10 @@ func newProxy(tb testing.TB, target, network, address string, serve func(*http.S
 	served := make(chan struct{})
 	go func() {
 		defer close(served)
-		_ = serve(srv, listener) // always ends with an error, that of Close
+		_ = serve(srv, listener) // always returns an error, here because of Close
 	}()
 	tb.Cleanup(func() {
-		p.Refuse() // releases what Hang holds
+		p.Refuse() // ends requests that hang
 		_ = srv.Close()
 		<-served
 		open.Wait()
@@ -122,8 +121,8 @@ func newProxy(tb testing.TB, target, network, address string, serve func(*http.S
 // Addr is the host:port of the proxy, or the path of its socket.
 func (p *Proxy) Addr() string { return p.addr }
 
-// Requests is how many requests the proxy has received. One is counted before it is forwarded or answered. Those that
-// Refuse kept from being read are not among them.
+// Requests is how many requests the proxy has received. Each is counted before it is forwarded or answered. Requests that were not
+// read because of Refuse are not counted.
 func (p *Proxy) Requests() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -137,9 +136,9 @@ func (p *Proxy) Log() []Request {
 	return append([]Request(nil), p.log...)
 }
 
-// InFlight is how many requests that match are open now: received, and neither answered in full nor given up by the client.
-// All match where match is nil. It must not change what it is given, nor call the proxy. A client may have its answer a
-// moment before the proxy counts the request as done.
+// InFlight is how many requests that match are open now: received, and neither answered in full nor given up by the client. If match
+// is nil, all requests match. match must not change the request, nor call the proxy. A client may have its answer a moment before
+// the proxy counts the request as done.
 func (p *Proxy) InFlight(match func(*http.Request) bool) int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -152,7 +151,7 @@ func (p *Proxy) InFlight(match func(*http.Request) bool) int {
 	return n
 }
 
-// Connections is how many connections clients hold open now, idle ones included.
+// Connections is how many connections of clients are open now, idle connections included.
 func (p *Proxy) Connections() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -161,7 +160,7 @@ func (p *Proxy) Connections() int {
 
 // ServeHTTP is the handler of the proxy's own server.
 func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	// The server notices that a client has gone only when the body has been read, and a fault may keep it for long.
+	// The server notices that a client has disconnected only after it has read the body, and a fault may delay that for long.
 	body, err := io.ReadAll(r.Body)
 	if err != nil {
 		panic(http.ErrAbortHandler)

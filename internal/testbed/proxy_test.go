@@ -10,15 +10,16 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
+
+	"github.com/rollcall-go/rollcall/internal/watchtest"
 )
 
-// A backend is a server whose answers the test lets go one by one.
+// A backend is a server that waits with each answer until the test gives it one.
 type backend struct {
 	addr    string
 	arrived chan struct{} // a request is here
 	answers chan string   // what the next answer says
-	gone    chan struct{} // a request was given up by whoever sent it
+	gone    chan struct{} // the client has given a request up
 }
 
 func startBackend(t *testing.T) *backend {
@@ -62,7 +63,7 @@ func ask(ctx context.Context, t *testing.T, p *Proxy, method, path, body string)
 	results := make(chan result, 1)
 	before := p.Requests()
 	go func() { results <- exchangeOnce(ctx, p, method, path, body) }()
-	eventually(t, "the proxy receives the request", func() bool { return p.Requests() > before || len(results) > 0 })
+	watchtest.Eventually(t, "the proxy receives the request", func() bool { return p.Requests() > before || len(results) > 0 })
 	return results
 }
 
@@ -80,16 +81,7 @@ func exchangeOnce(ctx context.Context, p *Proxy, method, path, body string) resu
 	return result{resp.StatusCode, string(answer), resp.Header.Get("X-Seen"), err}
 }
 
-func eventually(t *testing.T, what string, holds func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(signalTimeout); !holds(); time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("it does not come to pass that %s", what)
-		}
-	}
-}
-
-func TestProxyForwards(t *testing.T) {
+func TestProxy_Forwards(t *testing.T) {
 	t.Parallel()
 	b := startBackend(t)
 	p := NewProxy(t, b.addr)
@@ -104,28 +96,28 @@ func TestProxyForwards(t *testing.T) {
 	if got := <-r; got.body != "done" || got.seen != "PUT /a%2Fb?x=1;2&y=%20 body" {
 		t.Errorf("got %v", got)
 	}
-	eventually(t, "nothing is in flight or connected", func() bool { return p.InFlight(nil) == 0 && p.Connections() == 0 })
+	watchtest.Eventually(t, "nothing is in flight or connected", func() bool { return p.InFlight(nil) == 0 && p.Connections() == 0 })
 	if log := p.Log(); p.Requests() != 1 || len(log) != 1 || log[0].Path != "/a/b" || log[0].Query.Get("y") != " " {
 		t.Errorf("%d requests, of which the log has %+v", p.Requests(), log)
 	}
 }
 
-func TestProxyPassesCancellationOn(t *testing.T) {
+func TestProxy_ForwardsCancellation(t *testing.T) {
 	t.Parallel()
 	b := startBackend(t)
 	p := NewProxy(t, b.addr)
 	ctx, cancel := context.WithCancel(t.Context())
-	r := ask(ctx, t, p, http.MethodPut, "/", "a body, which must not hide that the client has gone")
+	r := ask(ctx, t, p, http.MethodPut, "/", "a body, which must not hide that the client has disconnected")
 	<-b.arrived
 	cancel()
 	<-b.gone
 	if got := <-r; !errors.Is(got.err, context.Canceled) {
 		t.Errorf("got %v", got)
 	}
-	eventually(t, "nothing is in flight", func() bool { return p.InFlight(nil) == 0 })
+	watchtest.Eventually(t, "nothing is in flight", func() bool { return p.InFlight(nil) == 0 })
 }
 
-func TestProxyOfADeadServerClosesTheConnection(t *testing.T) {
+func TestProxy_ClosesConnectionIfServerIsDown(t *testing.T) {
 	t.Parallel()
 	ports, err := reservePorts(1)
 	if err != nil {
@@ -138,7 +130,7 @@ func TestProxyOfADeadServerClosesTheConnection(t *testing.T) {
 	}
 }
 
-func TestFail(t *testing.T) {
+func TestProxy_Fails(t *testing.T) {
 	t.Parallel()
 	b := startBackend(t)
 	p := NewProxy(t, b.addr)
@@ -158,14 +150,14 @@ func TestFail(t *testing.T) {
 	wantForwarded(t, b, p)
 }
 
-func TestHang(t *testing.T) {
+func TestProxy_Hangs(t *testing.T) {
 	t.Parallel()
 	b := startBackend(t)
 	p := NewProxy(t, b.addr)
 	inFlight := ask(t.Context(), t, p, http.MethodGet, "/old", "")
-	<-b.arrived // and not on its way, where Hang would keep it
+	<-b.arrived // otherwise Hang would delay it on its way to the backend
 	p.Hang()
-	b.answers <- "held back"
+	b.answers <- "delayed"
 	fresh := ask(t.Context(), t, p, http.MethodPut, "/new", "kept")
 	ctx, cancel := context.WithCancel(t.Context())
 	impatient := ask(ctx, t, p, http.MethodPut, "/", "given up")
@@ -173,18 +165,22 @@ func TestHang(t *testing.T) {
 	if got := <-impatient; !errors.Is(got.err, context.Canceled) {
 		t.Errorf("a client that gives up got %v", got)
 	}
-	eventually(t, "two requests are in flight", func() bool { return p.InFlight(nil) == 2 })
-	select {
-	case got := <-inFlight:
-		t.Errorf("the request in flight got %v", got)
-	case got := <-fresh:
-		t.Errorf("a new request got %v", got)
-	case b.answers <- "too early":
-		t.Error("a new request was forwarded")
-	case <-time.After(100 * time.Millisecond):
+	watchtest.Eventually(t, "two requests are in flight", func() bool { return p.InFlight(nil) == 2 })
+	// Meanwhile 20 requests pass through another proxy, so that a request which does not hang would have passed too.
+	other := NewProxy(t, b.addr)
+	for range 20 {
+		passing := ask(t.Context(), t, other, http.MethodGet, "/other", "")
+		watchtest.Receive(t, "the request to reach the backend", b.arrived)
+		b.answers <- "passed"
+		if got := watchtest.Receive(t, "the answer of the other proxy", passing); got.body != "passed" || got.seen != "GET /other" {
+			t.Fatalf("the request to the other proxy got %v", got)
+		}
+	}
+	if len(inFlight) > 0 || len(fresh) > 0 || len(b.arrived) > 0 {
+		t.Errorf("of the two requests that hang %d and %d have an answer; %d reached the backend", len(inFlight), len(fresh), len(b.arrived))
 	}
 	p.Heal()
-	if got := <-inFlight; got.body != "held back" {
+	if got := <-inFlight; got.body != "delayed" {
 		t.Errorf("the request in flight got %v", got)
 	}
 	b.answers <- "late"
@@ -193,7 +189,7 @@ func TestHang(t *testing.T) {
 	}
 }
 
-func TestHangThenFail(t *testing.T) {
+func TestProxy_FailsAfterHanging(t *testing.T) {
 	t.Parallel()
 	b := startBackend(t)
 	p := NewProxy(t, b.addr)
@@ -208,7 +204,7 @@ func TestHangThenFail(t *testing.T) {
 	}
 }
 
-func TestRefuse(t *testing.T) {
+func TestProxy_Refuses(t *testing.T) {
 	t.Parallel()
 	b := startBackend(t)
 	p := NewProxy(t, b.addr)
@@ -223,13 +219,13 @@ func TestRefuse(t *testing.T) {
 		t.Errorf("a new request got %v", got)
 	}
 	if p.Requests() != 1 {
-		t.Errorf("the proxy has read %d requests, want that from before Refuse alone", p.Requests())
+		t.Errorf("the proxy has read %d requests, want only the one from before Refuse", p.Requests())
 	}
 	p.Heal()
 	wantForwarded(t, b, p)
 }
 
-func TestIntercept(t *testing.T) {
+func TestProxy_Intercepts(t *testing.T) {
 	t.Parallel()
 	b := startBackend(t)
 	p := NewProxy(t, b.addr)
@@ -257,8 +253,8 @@ func TestIntercept(t *testing.T) {
 	}
 }
 
-// What the testbed is for: one blocking query of a real agent, seen, broken and found again.
-func TestProxyOfConsul(t *testing.T) {
+// The proxy shows a blocking query of a real agent, which fails when the agent is killed and succeeds after the restart.
+func TestProxy_OfConsul(t *testing.T) {
 	t.Parallel()
 	c := StartConsul(t)
 	p := NewProxy(t, c.Addr())
@@ -279,7 +275,7 @@ func TestProxyOfConsul(t *testing.T) {
 	if got := exchangeOnce(t.Context(), p, http.MethodGet, "/v1/kv/k?raw", ""); got.body != "first" {
 		t.Errorf("after a restart got %v", got)
 	}
-	query() // is open when the test ends, and ends with it
+	query() // is still open when the test ends
 }
 
 func wantForwarded(t *testing.T, b *backend, p *Proxy) {

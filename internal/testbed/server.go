@@ -1,5 +1,3 @@
-//go:build darwin || dragonfly || freebsd || linux || netbsd || openbsd
-
 package testbed
 
 import (
@@ -13,13 +11,12 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 )
 
 const (
-	// readyTimeout is for a machine under heavy load: on an idle one both servers are ready in less than 2 s.
+	// readyTimeout is long enough for a machine under heavy load. On an idle machine both servers are ready in less than 2 s.
 	readyTimeout = 60 * time.Second
 	// signalTimeout bounds how long a server may take to stop or to end as it was asked to.
 	signalTimeout = 20 * time.Second
@@ -42,11 +39,10 @@ type server struct {
 	current *process // nil before the first start
 }
 
-// uniqueName tells a server from one that another process runs on a port that both of them chose.
+// uniqueName returns a name that distinguishes a server from another process's server on a port that both have chosen.
 func uniqueName() string { return "testbed-" + strings.ToLower(rand.Text()[:8]) }
 
-// launch is the first start. Ports that were free when they were chosen need not be so any more when the server opens
-// them, thus it tries others then.
+// launch starts the server for the first time. If another program has opened a chosen port meanwhile, launch tries other ports.
 func (s *server) launch(p *program, ports int) {
 	s.tb.Helper()
 	executable, err := p.executable()
@@ -71,7 +67,7 @@ func (s *server) launch(p *program, ports int) {
 	}
 }
 
-// end kills what runs, since nobody needs its data any more.
+// end kills the server if it runs. Its data is not needed after the test.
 func (s *server) end() {
 	if s.current != nil {
 		if err := s.current.kill(); err != nil {
@@ -102,7 +98,7 @@ func (s *server) start() error {
 		defer close(ended)
 		select {
 		case <-p.exited:
-			cancel() // no need to wait for an answer any more, least of all from somebody else on the port
+			cancel() // an answer could only come from another program on the port
 		case <-ctx.Done():
 		}
 	}()
@@ -111,7 +107,7 @@ func (s *server) start() error {
 	defer poll.Stop()
 	for {
 		err := s.ready(ctx)
-		// A process that has ended is not ready, whoever it was that answered on its port.
+		// A process that has ended is not ready. If there was an answer, another program on its port gave it.
 		if p.hasExited() {
 			if log, err := os.ReadFile(s.logFile()); err == nil && bytes.Contains(log, []byte(errAddressInUse.Error())) {
 				return errAddressInUse
@@ -148,17 +144,17 @@ func (s *server) Terminate() {
 	s.must(s.current.terminate(signalTimeout))
 }
 
-// Stop halts the server with SIGSTOP: the kernel goes on accepting connections for it, and nothing answers. It has taken
-// effect when Stop returns, and lasts until Continue, Kill, Terminate or Restart.
+// Stop halts the server with SIGSTOP: the kernel still accepts connections for it, and nothing answers. The server is halted when
+// Stop returns, until Continue, Kill, Terminate or Restart.
 func (s *server) Stop() {
 	s.tb.Helper()
 	s.must(s.current.stop(signalTimeout))
 }
 
-// Continue lets a stopped server go on with SIGCONT.
+// Continue resumes a stopped server with SIGCONT.
 func (s *server) Continue() {
 	s.tb.Helper()
-	s.must(s.current.signal(syscall.SIGCONT))
+	s.must(s.current.signal(sigContinue))
 }
 
 // Restart starts the server again on its ports, with its data or with none, and blocks until it is ready. A server that
@@ -169,8 +165,8 @@ func (s *server) Restart(keepData bool) {
 	if !keepData {
 		s.removeData()
 	}
-	// Whoever may hold a port of ours for the moment gives it back: the ports are not for outgoing connections, and
-	// another test binary that tries one out closes it at once.
+	// Another program may have opened one of the ports, but not for long: the ports are not for outgoing connections, and another
+	// test binary that checks whether a port is free closes it at once.
 	deadline := time.Now().Add(signalTimeout)
 	err := s.start()
 	for errors.Is(err, errAddressInUse) && time.Now().Before(deadline) {
@@ -195,7 +191,7 @@ func (s *server) removeData() {
 	}
 }
 
-// logFile is that of the present run: each has its own, so that what an earlier one wrote is not taken for news.
+// logFile returns the log file of the current run. Each run has its own, so that lines of an earlier run are not mistaken for new ones.
 func (s *server) logFile() string {
 	return filepath.Join(s.dir, fmt.Sprintf("%s-%d.log", s.name, s.runs))
 }
@@ -210,11 +206,11 @@ func (s *server) logTail() string {
 	return fmt.Sprintf("\nthe end of its log:\n\t%s", strings.Join(lines, "\n\t"))
 }
 
-// probe makes the requests of readiness checks. It keeps no connection open, so that it adds nothing to what a test may
-// count, and takes no proxy from the environment.
+// probe makes the requests of readiness checks. It keeps no connection open, since a test may count connections, and uses no proxy
+// from the environment.
 var probe = &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 10 * time.Second}
 
-// call makes one request to the server and returns the body of its answer, which has to be a 200.
+// call makes one request to the server and returns the body of its answer. Any status but 200 is an error.
 func (s *server) call(ctx context.Context, method, path, body string, header http.Header) ([]byte, error) {
 	req, err := http.NewRequestWithContext(ctx, method, "http://"+s.Addr()+path, strings.NewReader(body))
 	if err != nil {
@@ -233,7 +229,7 @@ func (s *server) call(ctx context.Context, method, path, body string, header htt
 	return answer, err
 }
 
-// soon reports whether ok comes true within readyTimeout.
+// soon reports whether ok returns true within readyTimeout.
 func soon(ok func() bool) bool {
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
@@ -243,4 +239,14 @@ func soon(ok func() bool) bool {
 		}
 	}
 	return true
+}
+
+// retry makes attempts until one succeeds. After readyTimeout it returns the error of the last one.
+func retry(attempt func(context.Context) error) (err error) {
+	ctx, cancel := context.WithTimeout(context.Background(), readyTimeout)
+	defer cancel()
+	if !soon(func() bool { err = attempt(ctx); return err == nil }) {
+		return err
+	}
+	return nil
 }

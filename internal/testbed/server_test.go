@@ -10,9 +10,11 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/rollcall-go/rollcall/internal/watchtest"
 )
 
-// kv is the little that the tests ask of either server: to keep a value.
+// kv is a server of either kind that stores one value.
 type kv interface {
 	Addr() string
 	Kill()
@@ -33,11 +35,11 @@ func wantValue(t *testing.T, s kv, want string) {
 	t.Helper()
 	got, err := s.get(t.Context())
 	if err != nil || got != want {
-		t.Errorf("the server holds %q (%v), want %q", got, err, want)
+		t.Errorf("the server has %q (%v), want %q", got, err, want)
 	}
 }
 
-func TestRestart(t *testing.T) {
+func TestServer_RestartsWithAndWithoutData(t *testing.T) {
 	t.Parallel()
 	forEachServer(t, func(t *testing.T, s kv) {
 		addr := s.Addr()
@@ -62,10 +64,13 @@ func TestRestart(t *testing.T) {
 	})
 }
 
-func TestStopAndContinue(t *testing.T) {
+func TestServer_StopsAndContinues(t *testing.T) {
 	t.Parallel()
 	forEachServer(t, func(t *testing.T, s kv) {
 		s.put(t, "here")
+		began := time.Now()
+		wantValue(t, s, "here")
+		usual := time.Since(began)
 		s.Stop()
 		type answer struct {
 			value string
@@ -76,20 +81,21 @@ func TestStopAndContinue(t *testing.T) {
 			value, err := s.get(t.Context())
 			answers <- answer{value, err}
 		}()
-		select {
-		case a := <-answers:
-			t.Fatalf("a stopped server answers %+v", a)
-		case <-time.After(300 * time.Millisecond):
+		// Another request gets no answer in 20 times as long as an answer took before.
+		limited, cancel := context.WithTimeout(t.Context(), 20*usual)
+		defer cancel()
+		if value, err := s.get(limited); !errors.Is(err, context.DeadlineExceeded) || len(answers) > 0 {
+			t.Fatalf("a stopped server answers %q, %v, and %d requests before", value, err, len(answers))
 		}
 		s.Continue()
-		if a := <-answers; a.value != "here" || a.err != nil {
+		if a := watchtest.Receive(t, "an answer of the server that continues", answers); a.value != "here" || a.err != nil {
 			t.Errorf("the request that hung came back with %+v", a)
 		}
-		s.Stop() // and so it is left to the end of the test
+		s.Stop() // it is still stopped when the test ends
 	})
 }
 
-func TestStoppedServerEndsAllTheSame(t *testing.T) {
+func TestServer_EndsWhileStopped(t *testing.T) {
 	t.Parallel()
 	forEachServer(t, func(t *testing.T, s kv) {
 		s.Stop()
@@ -97,11 +103,11 @@ func TestStoppedServerEndsAllTheSame(t *testing.T) {
 		s.Restart(true)
 		s.Stop()
 		s.Kill()
-		s.Kill() // of one that is down already: nothing to do
+		s.Kill() // it is down already
 	})
 }
 
-func TestServersSideBySide(t *testing.T) {
+func TestServer_RunsBesideOthers(t *testing.T) {
 	t.Parallel()
 	for _, value := range []string{"one", "two"} {
 		t.Run(value, func(t *testing.T) {
@@ -114,7 +120,7 @@ func TestServersSideBySide(t *testing.T) {
 	}
 }
 
-func TestPortThatIsTakenMeanwhile(t *testing.T) {
+func TestServer_StartsAlthoughPortIsInUse(t *testing.T) {
 	t.Parallel()
 	var blocker net.Listener
 	starts := 0
@@ -135,7 +141,7 @@ func TestPortThatIsTakenMeanwhile(t *testing.T) {
 	}
 	c.launch(&consulProgram, consulPorts)
 	if starts != 2 || c.Addr() == blocker.Addr().String() {
-		t.Errorf("after %d starts the server is at %s, where %s was taken", starts, c.Addr(), blocker.Addr())
+		t.Errorf("after %d starts the server is at %s, want 2 starts and another port than %s, which is in use", starts, c.Addr(), blocker.Addr())
 	}
 	addr := c.Addr()
 	c.Restart(true)
@@ -144,7 +150,7 @@ func TestPortThatIsTakenMeanwhile(t *testing.T) {
 	}
 }
 
-// A failing is a test that can fail without the one that it stands for.
+// A failing is a test whose failure does not fail the test that it wraps.
 type failing struct {
 	testing.TB
 	message string
@@ -157,7 +163,7 @@ func (f *failing) Fatalf(format string, args ...any) {
 	runtime.Goexit()
 }
 
-func TestFailedStartShowsTheLog(t *testing.T) {
+func TestStartConsul_ShowsLogOfFailedStart(t *testing.T) {
 	t.Parallel()
 	f := &failing{TB: t}
 	done := make(chan struct{})

@@ -14,5 +14,5 @@ type broken struct {
 }
 
 func brokenDrivers() []broken {
-	return slices.Concat(brokenWriting, brokenHolding, brokenReading, brokenEnding)
+	return slices.Concat(brokenEnding, brokenWriting, brokenLeases, brokenAttempts, brokenReading, brokenValues) // those in real time first
 }

@@ -9,17 +9,17 @@ import (
 	"github.com/rollcall-go/rollcall/registry"
 )
 
-// brokenWriting announces or updates something else than it is given.
+// brokenWriting registers or updates something else than it is given.
 var brokenWriting = []broken{
 	{
 		name:   "drops metadata",
 		driver: func() *faulty { return edited(func(in *registry.Instance) { in.Metadata = nil }) },
-		fails:  []string{"select by metadata", "every field", "unicode", "long values", "reserved keys", "empty and nil", "update replaces all", "as announced"},
+		fails:  []string{"select by metadata", "every field", "unicode", "long values", "reserved keys", "empty and nil", "update replaces all", "as registered", "drained"},
 	},
 	{
 		name:   "drops the zone",
 		driver: func() *faulty { return edited(func(in *registry.Instance) { in.Zone = "" }) },
-		fails:  []string{"every field", "unicode", "reserved keys", "update replaces all", "as announced"},
+		fails:  []string{"every field", "unicode", "reserved keys", "update replaces all", "as registered", "drained"},
 	},
 	{
 		name: "writes metadata in ASCII",
@@ -62,7 +62,7 @@ var brokenWriting = []broken{
 	{
 		name:   "sorts tags",
 		driver: func() *faulty { return edited(func(in *registry.Instance) { slices.Sort(in.Tags) }) },
-		fails:  []string{"every field", "unicode", "long values", "reserved keys", "update replaces all", "as announced"},
+		fails:  []string{"every field", "unicode", "long values", "reserved keys", "update replaces all", "as registered", "drained"},
 	},
 	{
 		name: "takes the brackets off IPv6 addresses",
@@ -87,20 +87,20 @@ var brokenWriting = []broken{
 	{
 		name:   "knows passing and critical alone",
 		driver: func() *faulty { return edited(func(in *registry.Instance) { in.Status = in.Status / 2 * 2 }) },
-		fails:  []string{"select by status", "status changes", "every field", "reserved keys", "update replaces all", "as announced"},
+		fails:  []string{"select by status", "status changes", "every field", "reserved keys", "update replaces all", "as registered", "drained"},
 	},
 	{
 		name: "changes what it is given",
 		driver: func() *faulty {
-			return &faulty{announce: func(ctx context.Context, in *registry.Instance, right announceFunc) (registry.Lease, error) {
-				l, err := right(ctx, in.Clone())
+			return &faulty{register: func(ctx context.Context, in *registry.Instance, prev registry.Lease, right registerFunc) (registry.Lease, error) {
+				l, err := right(ctx, in.Clone(), prev)
 				if in.Metadata != nil {
 					in.Metadata["rollcall"] = "was here"
 				}
 				return l, err
 			}}
 		},
-		fails: []string{"as announced"},
+		fails: []string{"as registered"},
 	},
 	{
 		name:   "folds the case of IDs",
@@ -111,7 +111,7 @@ var brokenWriting = []broken{
 		name: "folds the case of services",
 		driver: func() *faulty {
 			d := edited(func(in *registry.Instance) { in.Service = strings.ToLower(in.Service) })
-			d.follow = func(q registry.Query) registry.Query {
+			d.watch = func(q registry.Query) registry.Query {
 				q.Service = strings.ToLower(q.Service)
 				return q
 			}
@@ -146,10 +146,10 @@ var brokenWriting = []broken{
 		fails: []string{"update replaces all"},
 	},
 	{
-		name: "announces by removing first",
+		name: "registers by removing first",
 		driver: func() *faulty {
-			return &faulty{announce: func(ctx context.Context, in *registry.Instance, right announceFunc) (registry.Lease, error) {
-				l, err := right(ctx, in)
+			return &faulty{register: func(ctx context.Context, in *registry.Instance, prev registry.Lease, right registerFunc) (registry.Lease, error) {
+				l, err := right(ctx, in, prev)
 				if err != nil {
 					return nil, err
 				}
@@ -157,11 +157,11 @@ var brokenWriting = []broken{
 					return nil, err
 				}
 				time.Sleep(gap)
-				return right(ctx, in)
+				return right(ctx, in, prev)
 			}}
 		},
 		fails: []string{"one ID twice in one client", "one ID twice in two clients", "register again"},
-		broad: true, // an announcement that comes back after a loss flaps too
+		broad: true, // what is registered again after a loss flaps too
 	},
 	{
 		name: "updates by removing first",
@@ -171,8 +171,10 @@ var brokenWriting = []broken{
 					return err
 				}
 				time.Sleep(gap)
-				other, err := l.d.Driver.Announce(ctx, in)
-				l.Lease = other
+				other, err := l.d.Driver.Register(ctx, in, l.Lease)
+				if other != nil {
+					l.Lease = other
+				}
 				return err
 			}}
 		},

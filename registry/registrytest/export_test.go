@@ -17,3 +17,13 @@ func Why() map[string]string {
 	}
 	return why
 }
+
+// Registers returns the names of the cases that a backend which can only find does not pass.
+func Registers() (names []string) {
+	for _, p := range promises() {
+		if p.registers {
+			names = append(names, p.name)
+		}
+	}
+	return names
+}

@@ -20,21 +20,25 @@ var lifecycle = []promise{
 		check: closeEndsAWatch,
 	},
 	{
-		name: "close ends a register",
+		name:      "close ends a register",
+		registers: true,
 		why: "Register and Close may meet in any order: Register returns nil or ErrClosed, and Close returns. " +
 			"Programs are stopped while they start.",
 		check: closeEndsARegister,
 	},
 	{
-		name:  "close ends a register in an outage",
-		needs: "Break",
+		name:      "close ends a register in an outage",
+		registers: true,
+		needs:     "Break",
 		why: "A Register that tries again and again ends with ErrClosed when the Registry is closed. " +
 			"A program that cannot reach the registry must be stoppable.",
 		check: closeEndsARegisterInAnOutage,
 	},
 	{
-		name:  "calls after close",
-		why:   "After Close every call answers ErrClosed, and at once. None blocks, panics or works on by half.",
+		name:      "calls after close",
+		registers: true,
+		why: "After Close every call answers ErrClosed, and at once, but for a Deregister of what Close has deregistered. None " +
+			"blocks, panics or works on by half.",
 		check: callsAfterClose,
 	},
 	{
@@ -43,10 +47,19 @@ var lifecycle = []promise{
 		check: closeTwice,
 	},
 	{
-		name: "close leaves entries",
-		why: "Close deregisters nothing: what was announced stays until its lease expires, as if the process had died. " +
-			"A restart within that time is seen by nobody; a program that leaves on purpose calls Deregister.",
-		check: closeLeavesEntries,
+		name:      "close deregisters",
+		registers: true,
+		why: "Close deregisters what is still registered, and nothing else: a program whose last act is Close must not leave an " +
+			"entry behind that still passes.",
+		check: closeDeregisters,
+	},
+	{
+		name:      "keep on close",
+		registers: true,
+		needs:     "KeepOnClose",
+		why: "With KeepOnClose, Close deregisters nothing: what was registered stays until its lease expires, as if the process " +
+			"had died. No client sees a restart within that time.",
+		check: keepOnClose,
 	},
 }
 
@@ -125,7 +138,9 @@ func callsAfterClose(t *trial) {
 		_, err = r.Services(ctx)
 		t.wantError(err, "services", registry.ErrClosed)
 		t.wantError(g.Update(ctx, t.instance("a")), "update", registry.ErrClosed)
-		t.wantError(g.Deregister(ctx), "deregister", registry.ErrClosed)
+		if err := g.Deregister(ctx); err != nil {
+			t.Errorf("Deregister of what Close has deregistered already: %v", err)
+		}
 		if err := g.Err(); !errors.Is(err, registry.ErrClosed) {
 			t.Errorf("Err says %v, want ErrClosed", err)
 		}
@@ -161,8 +176,23 @@ func closeTwice(t *trial) {
 	t.close(r)
 }
 
-func closeLeavesEntries(t *trial) {
+func closeDeregisters(t *trial) {
 	owner, other := t.client(), t.client()
+	w := t.watch(other, t.all())
+	t.register(other, t.instance("other"))
+	t.register(owner, t.instance("a"))
+	t.register(owner, t.instance("b"))
+	w.until("the instances", exactly("a", "b", "other"))
+	seen := w.count() - 1
+	t.close(owner)
+	if t.stuck == "" {
+		t.wantGone(other, w, "a", "b")
+		w.wantKept(seen, "other")
+	}
+}
+
+func keepOnClose(t *trial) {
+	owner, other := t.keeper(), t.client()
 	w := t.watch(other, t.all())
 	t.register(owner, t.instance("a"))
 	w.until("the instance", exactly("a"))

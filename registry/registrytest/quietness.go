@@ -29,7 +29,7 @@ var quietness = []promise{
 // read before, and the watch's answer, which some stores give in two steps.
 const costOfChange = 4
 
-// calm is longer than any polling interval that would be of use to anyone. That nobody polls shows in time alone: the changes of
+// calm is longer than any useful polling interval. Only time shows that no client polls: the changes of
 // a small set, which are another case's clock, follow one another in milliseconds.
 const calm = 2400 * time.Millisecond
 
@@ -44,14 +44,14 @@ func quietWhenIdle(t *trial) {
 	const changes = 12
 	pause := func() { time.Sleep(calm / changes) }
 	t.stir(r, w, 3)
-	pause() // until those that were handed their first set wait for a change
+	pause() // until all watches that have a first set wait for a change
 	before := t.Calls(t.T)
 	for range changes {
 		t.stir(r, w, 1)
 		pause()
 	}
 	if got := t.Calls(t.T) - before; got > changes*costOfChange {
-		t.Errorf("%d changes of one service took %d calls, want at most %d: what watches %d other queries, where nothing changes, is not quiet",
+		t.Errorf("%d changes of one service took %d calls, want at most %d: watches of %d other queries, which did not change, are not quiet",
 			changes, got, changes*costOfChange, idle)
 	}
 }
@@ -71,7 +71,7 @@ func oneWatchForAll(t *trial) {
 	}
 	t.stir(r, w, 2)
 	for _, other := range watches {
-		other.until("the change", holding(stirrerID, fmt.Sprint(t.stirred)))
+		other.until("the change", having(stirrerID, fmt.Sprint(t.stirred)))
 	}
 	if got := t.Calls(t.T) - before; got > 3*costOfChange {
 		t.Errorf("%d watches of one query and 2 changes took %d calls, want at most %d", readers, got, 3*costOfChange)

@@ -14,32 +14,43 @@ import (
 
 var registration = []promise{
 	{
-		name: "as announced",
-		why: "Registration.Instance is what was announced, with ID, address and weight filled in. The driver does not change " +
-			"the instance that it is given, nor does anyone the caller's maps.",
-		check: asAnnounced,
+		name:  "register is unsupported",
+		needs: "Write",
+		why:   "A backend that can only find says so: Register returns ErrUnsupported at once, and leaves nothing behind.",
+		check: registerIsUnsupported,
 	},
 	{
-		name: "bad input",
-		why: "What no backend can hold faithfully is refused with ErrInvalid, in words that name the field, before anything is " +
-			"announced. A name like * must not select everything, nor one with a slash reach into another service.",
+		name:      "as registered",
+		registers: true,
+		why: "Registration.Instance is what was registered, with ID, address and weight filled in. The driver does not change " +
+			"the instance that it is given, nor does anyone the caller's maps.",
+		check: asRegistered,
+	},
+	{
+		name:      "bad input",
+		registers: true,
+		why: "What no backend can store faithfully is refused with ErrInvalid, in words that name the field, before anything is " +
+			"written. A name like * must not select everything, nor one with a slash reach into another service.",
 		check: badInput,
 	},
 	{
-		name: "deregister",
+		name:      "deregister",
+		registers: true,
 		why: "When Deregister returns, the entry is being removed and nothing brings it back, while the client and its other " +
 			"registrations go on.",
 		check: deregister,
 	},
 	{
-		name:  "deregister twice",
-		why:   "Deregister is idempotent, also when several call it at once: leaving is often started from two places.",
-		check: deregisterTwice,
+		name:      "deregister twice",
+		registers: true,
+		why:       "Deregister is idempotent, also when several call it at once: leaving is often started from two places.",
+		check:     deregisterTwice,
 	},
 	{
-		name:  "deregister against update",
-		why:   "However an update and a deregistration meet, the entry is gone in the end: an update never brings it back.",
-		check: deregisterAgainstUpdate,
+		name:      "deregister against update",
+		registers: true,
+		why:       "However an update and a deregistration meet, the entry is gone in the end: an update never brings it back.",
+		check:     deregisterAgainstUpdate,
 	},
 	{
 		name:  "services",
@@ -47,15 +58,30 @@ var registration = []promise{
 		check: services,
 	},
 	{
-		name:  "deregister after a loss",
-		needs: "Lose",
+		name:      "deregister after a loss",
+		registers: true,
+		needs:     "Lose",
 		why: "An entry that was lost just before Deregister does not come back after it: the keeper's repair and the " +
 			"deregistration must not overtake one another.",
 		check: deregisterAfterALoss,
 	},
 }
 
-func asAnnounced(t *trial) {
+func registerIsUnsupported(t *trial) {
+	r := t.client()
+	t.ends("Register", func() {
+		g, err := r.Register(context.Background(), t.instance("a"))
+		t.wantError(err, "register", registry.ErrUnsupported)
+		if g != nil {
+			t.Errorf("beside the error %v there is a registration", err)
+		}
+	})
+	if set := t.lookup(t.all()); len(set) != 0 {
+		t.Errorf("the Register that failed has left %q", ids(set))
+	}
+}
+
+func asRegistered(t *trial) {
 	r := t.client()
 	in := t.full("")
 	in.Weight = 0
@@ -81,10 +107,10 @@ func asAnnounced(t *trial) {
 
 	wild := t.instance("wild")
 	wild.Address = ":8080"
-	announced := t.register(r, wild).Instance()
-	host, port, err := net.SplitHostPort(announced.Address)
+	got = t.register(r, wild).Instance()
+	host, port, err := net.SplitHostPort(got.Address)
 	if ip := net.ParseIP(host); err != nil || ip == nil || ip.IsUnspecified() || port != "8080" {
-		t.Errorf("%q was announced as %q, want an address of this host with the same port", wild.Address, announced.Address)
+		t.Errorf("%q was registered as %q, want an address of this host with the same port", wild.Address, got.Address)
 	}
 }
 
@@ -106,12 +132,12 @@ func badInput(t *trial) {
 		"Zone":      func(in *registry.Instance) { in.Zone = "\xff" },
 		"Tags":      func(in *registry.Instance) { in.Tags = []string{"ok", ""} },
 		"Metadata":  func(in *registry.Instance) { in.Metadata = map[string]string{"": "v"} },
-		"Weight":    func(in *registry.Instance) { in.Weight = -1 },
+		"Weight":    func(in *registry.Instance) { in.Weight = registry.Drained - 1 },
 		"Status":    func(in *registry.Instance) { in.Status = registry.Maintenance + 1 },
 	} {
 		in := t.instance("bad")
 		spoil(&in)
-		g, err := r.Register(t.patience(), in)
+		g, err := r.Register(t.inTime(), in)
 		t.wantError(err, "register", registry.ErrInvalid)
 		if field = strings.TrimSpace(field); err != nil && !strings.Contains(err.Error(), field) {
 			t.Errorf("the error %q does not name the field, %s", err, field)
@@ -122,10 +148,10 @@ func badInput(t *trial) {
 	}
 	g := t.register(r, t.instance("a"))
 	for _, other := range []registry.Instance{{Service: "other", Address: "10.0.0.1:1"}, {ID: "other", Address: "10.0.0.1:1"}, {Address: "none"}} {
-		t.wantError(g.Update(t.patience(), other), "update", registry.ErrInvalid)
+		t.wantError(g.Update(t.inTime(), other), "update", registry.ErrInvalid)
 	}
 	for _, q := range []registry.Query{{}, {Service: "*"}, {Service: t.name() + "/"}, {Service: t.name(), Tags: []string{""}}} {
-		_, err := r.Lookup(t.patience(), q)
+		_, err := r.Lookup(t.inTime(), q)
 		t.wantError(err, "lookup", registry.ErrInvalid)
 		bad := t.watch(r, q)
 		if t.closes("a watch that can never work", bad.ended) {
@@ -136,7 +162,7 @@ func badInput(t *trial) {
 	t.stir(r, w, 1)
 	for _, p := range w.since(0) {
 		if p.has("bad") || p.err != nil {
-			t.Errorf("what was refused has left its mark: %v", p)
+			t.Errorf("what was refused is there: %v", p)
 		}
 	}
 	if got := g.Instance(); got.Address != t.instance("a").Address {
@@ -151,14 +177,14 @@ func deregister(t *trial) {
 	w := t.watch(t.client(), t.all())
 	w.until("both instances", exactly("a", "b"))
 	if err := g.Err(); err != nil {
-		t.Errorf("while it stands, Err says %v", err)
+		t.Errorf("while it is registered, Err says %v", err)
 	}
 	seen := w.count()
 	t.deregister(g)
 	if err := g.Err(); !errors.Is(err, registry.ErrClosed) {
 		t.Errorf("after Deregister, Err says %v, want ErrClosed", err)
 	}
-	t.wantError(g.Update(t.patience(), t.instance("a")), "update", registry.ErrClosed)
+	t.wantError(g.Update(t.inTime(), t.instance("a")), "update", registry.ErrClosed)
 	t.wantGone(r, w, "a")
 	w.wantKept(seen, "b")
 }
@@ -172,7 +198,7 @@ func deregisterTwice(t *trial) {
 		var all sync.WaitGroup
 		for range 4 {
 			all.Go(func() {
-				if err := g.Deregister(t.patience()); err != nil {
+				if err := g.Deregister(t.inTime()); err != nil {
 					t.Errorf("Deregister at the same time as another: %v", err)
 				}
 			})
@@ -180,7 +206,7 @@ func deregisterTwice(t *trial) {
 		all.Wait()
 	})
 	t.wantGone(r, w, "a")
-	if err := g.Deregister(t.patience()); err != nil {
+	if err := g.Deregister(t.inTime()); err != nil {
 		t.Errorf("Deregister long after: %v", err)
 	}
 }
@@ -202,7 +228,7 @@ func deregisterAgainstUpdate(t *trial) {
 					t.wantError(err, "update", registry.ErrClosed)
 				}
 			})
-			if err := g.Deregister(t.patience()); err != nil {
+			if err := g.Deregister(t.inTime()); err != nil {
 				t.Errorf("Deregister: %v", err)
 			}
 		})
@@ -225,7 +251,7 @@ func services(t *trial) {
 	}
 	other := t.client()
 	ours := func() []string {
-		names, err := other.Services(t.patience())
+		names, err := other.Services(t.inTime())
 		if err != nil {
 			t.Fatalf("Services: %v", err)
 		}

@@ -10,7 +10,7 @@ import (
 var roundTrips = []promise{
 	{
 		name:  "every field",
-		why:   "Every field of an instance arrives as it was announced, so that a program can change its backend by changing a URL.",
+		why:   "Every field of an instance arrives as it was registered, so that a program can change its backend by changing a URL.",
 		check: everyField,
 	},
 	{
@@ -41,6 +41,12 @@ var roundTrips = []promise{
 		check: emptyAndNil,
 	},
 	{
+		name: "drained",
+		why: "A drained instance is found as drained, and what was found can be registered again: it stays drained. A backend that " +
+			"reads a stored weight of 0 as 0 undrains it.",
+		check: drained,
+	},
+	{
 		name:  "update replaces all",
 		why:   "Update replaces the whole instance: what the new content does not have is gone.",
 		check: updateReplacesAll,
@@ -58,15 +64,15 @@ func (t *trial) full(id string) registry.Instance {
 	}
 }
 
-// roundTrip announces each instance and fails unless another client finds it as it was announced.
-func (t *trial) roundTrip(announced ...registry.Instance) {
+// roundTrip registers each instance and fails unless another client finds the same.
+func (t *trial) roundTrip(all ...registry.Instance) {
 	t.Helper()
 	r := t.client()
-	for _, in := range announced {
+	for _, in := range all {
 		t.register(r, in)
 	}
-	found := t.watch(t.client(), t.all()).until("every instance", func(p pair) bool { return known(p) && len(p.set) == len(announced) })
-	for _, want := range announced {
+	found := t.watch(t.client(), t.all()).until("every instance", func(p pair) bool { return known(p) && len(p.set) == len(all) })
+	for _, want := range all {
 		if got := found.find(want.ID); got == nil {
 			t.Errorf("%s is not among %v", want.ID, found)
 		} else {
@@ -104,7 +110,7 @@ func everyField(t *trial) {
 
 func unicodeTexts(t *trial) {
 	// Two ways to write é, a text that runs right to left, one outside the basic plane, control characters, and what
-	// stores and their protocols use: separators, quotes, escapes, template marks.
+	// stores and their protocols use: separators, quotes, escapes, templates.
 	texts := []string{
 		"caf\u00e9", "cafe\u0301", "שלום", "日本語", "🦊", "tab\there", "line\nbreak", " spaces ", "a=b", "a,b;c", "k:v/w\\x",
 		`"quoted" 'twice'`, "50%", "%2F", "{{.}}", "<&>", "\u2028", "\x7f", "null", "~", "_", "{}", "[]",
@@ -178,15 +184,38 @@ func emptyAndNil(t *trial) {
 	t.roundTrip(a, b, c)
 }
 
+func drained(t *trial) {
+	r := t.client()
+	in := t.full("a")
+	in.Weight = registry.Drained
+	t.register(r, in)
+	w := t.watch(t.client(), t.all())
+	found := w.until("the drained instance", having("a", in.Version)).find("a")
+	t.wantSame(found, &in)
+
+	again := *found.Clone()
+	again.Version = "again"
+	g := t.register(r, again)
+	t.wantSame(w.until("what was found, registered again", having("a", "again")).find("a"), &again)
+
+	again.Version, again.Weight = "undrained", 0
+	t.update(g, again)
+	again.Weight = 1
+	t.wantSame(w.until("the end of the drain", having("a", "undrained")).find("a"), &again)
+	again.Version, again.Weight = "drained by an update", registry.Drained
+	t.update(g, again)
+	t.wantSame(w.until("a drain by an update", having("a", again.Version)).find("a"), &again)
+}
+
 func updateReplacesAll(t *trial) {
 	r := t.client()
 	full, bare := t.full("a"), t.instance("a")
 	g := t.register(r, full)
 	w := t.watch(t.client(), t.all())
-	w.until("the full instance", holding("a", full.Version))
+	w.until("the full instance", having("a", full.Version))
 	for _, want := range []registry.Instance{bare, full} {
 		t.update(g, want)
-		p := w.until("the update", holding("a", want.Version))
+		p := w.until("the update", having("a", want.Version))
 		t.wantSame(p.find("a"), &want)
 	}
 }

@@ -26,12 +26,12 @@ var selection = []promise{
 	{
 		name: "select by status",
 		why: "A query selects passing instances alone, unless it asks for any status: traffic goes to what can take it. Each " +
-			"status arrives as it was announced.",
+			"status arrives as it was registered.",
 		check: selectByStatus,
 	},
 	{
 		name:  "status changes",
-		why:   "An instance that announces that it is not passing leaves the set, and comes back when it is passing again.",
+		why:   "An instance that is updated to another status than passing leaves the set, and comes back when it is passing again.",
 		check: statusChanges,
 	},
 }
@@ -56,7 +56,7 @@ func selectByTags(t *trial) {
 	t.wantSelected(registry.Query{}, "a", "b", "c", "d", "e")
 	t.wantSelected(registry.Query{Tags: []string{"y", "x"}}, "a", "b")
 	t.wantSelected(registry.Query{Tags: []string{"xy"}}, "c")
-	t.wantSelected(registry.Query{Tags: []string{"x", "nobody has it"}})
+	t.wantSelected(registry.Query{Tags: []string{"x", "no instance has it"}})
 
 	w := t.watch(r, registry.Query{Service: t.name(), Tags: []string{"moving"}})
 	w.until("a first set", exactly())
@@ -95,7 +95,7 @@ func selectByMetadata(t *trial) {
 	t.wantSelected(registry.Query{Metadata: map[string]string{"team": "red"}}, "a", "b")
 	t.wantSelected(registry.Query{Metadata: map[string]string{"team": "red", "tier": "2"}}, "b")
 	t.wantSelected(registry.Query{Metadata: map[string]string{"empty": ""}}, "e")
-	t.wantSelected(registry.Query{Metadata: map[string]string{"nobody": "has it"}})
+	t.wantSelected(registry.Query{Metadata: map[string]string{"no instance": "has it"}})
 }
 
 // statuses by the ID under which a case registers them.
@@ -114,7 +114,7 @@ func selectByStatus(t *trial) {
 	t.wantSelected(registry.Query{}, "passing")
 	for _, in := range t.lookup(t.all()) {
 		if in.Status != statuses[in.ID] {
-			t.Errorf("the one that announced %s is found as %s", in.ID, in.Status)
+			t.Errorf("the instance registered as %s is found as %s", in.ID, in.Status)
 		}
 	}
 }

@@ -4,27 +4,33 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/rollcall-go/rollcall/registry"
 )
 
-// trial is one case being run. What it makes, it takes away when the case ends.
+// trial is one run of a case. It removes what it made when the case ends.
 type trial struct {
 	*testing.T
 	*suite
 	promise promise
 	stirred int
 	stirrer registry.Registration
+
+	written map[string]*written // by service/ID, if Config.Write is set
+
+	mu         sync.Mutex
+	registered map[registry.Registrar][]registry.Registration // by register
 }
 
-// name returns a service name that nobody else uses.
+// name returns a service name that no other case uses.
 func (t *trial) name() string {
 	return fmt.Sprintf("conformance-%s-%d", t.suffix, t.trials)
 }
 
-// instance returns the least that can be registered.
+// instance returns an instance with the required fields only.
 func (t *trial) instance(id string) registry.Instance {
 	return registry.Instance{ID: id, Service: t.name(), Address: "10.0.0.1:8080", Weight: 1}
 }
@@ -34,11 +40,11 @@ func (t *trial) all() registry.Query {
 	return registry.Query{Service: t.name(), AnyStatus: true}
 }
 
-// patience returns a context for a call that must succeed.
-func (t *trial) patience() context.Context { return t.within(t.Patience) }
+// inTime returns a context for a call that must succeed.
+func (t *trial) inTime() context.Context { return t.within(t.Patience) }
 
-// moment returns a context for a call that cannot succeed.
-func (t *trial) moment() context.Context { return t.within(time.Second) }
+// moment returns a context for a call that cannot succeed. It leaves time for an attempt that fails, also on a busy machine.
+func (t *trial) moment() context.Context { return t.within(3 * time.Second) }
 
 func (t *trial) within(d time.Duration) context.Context {
 	ctx, cancel := context.WithTimeout(context.Background(), d)
@@ -57,7 +63,18 @@ func (t *trial) client() *registry.Registry {
 	return r
 }
 
-// close closes r, and gives up on the whole Run where that hangs.
+// keeper returns a new client whose entries Close leaves, which is closed at the end.
+func (t *trial) keeper() *registry.Registry {
+	t.Helper()
+	r := t.KeepOnClose(t.T)
+	if r == nil {
+		t.Fatal("Config.KeepOnClose returned nil")
+	}
+	t.Cleanup(func() { t.close(r) })
+	return r
+}
+
+// close closes r, and gives up on the whole Run if that hangs.
 func (t *trial) close(r *registry.Registry) {
 	t.Helper()
 	if t.stuck != "" {
@@ -97,7 +114,7 @@ func (t *trial) closes(what string, done <-chan struct{}) bool {
 	}
 }
 
-// eventually waits for a condition that nothing announces.
+// eventually waits for a condition.
 func (t *trial) eventually(what string, ok func() bool) {
 	t.Helper()
 	tick := time.NewTicker(5 * time.Millisecond)
@@ -109,44 +126,103 @@ func (t *trial) eventually(what string, ok func() bool) {
 	}
 }
 
-// register announces in, which is deregistered at the end.
+// register registers in, which is deregistered at the end. If the backend can only find, it writes in to the store.
 func (t *trial) register(r registry.Registrar, in registry.Instance) registry.Registration {
 	t.Helper()
-	g, err := r.Register(t.patience(), in)
-	if err != nil {
-		t.Fatalf("Register(%s/%s): %v", in.Service, in.ID, err)
+	if t.Write != nil {
+		return t.write(in)
 	}
-	t.Cleanup(func() {
-		if t.stuck != "" {
-			return
-		}
-		if err := g.Deregister(t.patience()); err != nil && !errors.Is(err, registry.ErrClosed) {
-			t.Errorf("Deregister(%s/%s): %v", in.Service, in.ID, err)
-		}
-	})
+	g, err := t.tryRegister(r, in)
+	if err != nil {
+		t.Fatal(err)
+	}
 	return g
+}
+
+// registerAll registers instances as register does, some at the same time, since a store may be slow.
+func (t *trial) registerAll(r registry.Registrar, all []registry.Instance) []registry.Registration {
+	t.Helper()
+	registrations := make([]registry.Registration, len(all))
+	if t.Write != nil {
+		for i, in := range all {
+			registrations[i] = t.write(in)
+		}
+		return registrations
+	}
+	var work sync.WaitGroup
+	slots := make(chan struct{}, 8)
+	for i, in := range all {
+		slots <- struct{}{}
+		work.Go(func() {
+			defer func() { <-slots }()
+			var err error
+			if registrations[i], err = t.tryRegister(r, in); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	work.Wait()
+	if t.Failed() {
+		t.FailNow()
+	}
+	return registrations
+}
+
+// tryRegister registers in, which is deregistered at the end.
+func (t *trial) tryRegister(r registry.Registrar, in registry.Instance) (registry.Registration, error) {
+	g, err := r.Register(t.inTime(), in)
+	if err != nil {
+		return nil, fmt.Errorf("Register(%s/%s): %w", in.Service, in.ID, err)
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.registered == nil {
+		t.registered = map[registry.Registrar][]registry.Registration{}
+	}
+	if t.registered[r] == nil {
+		t.Cleanup(func() { t.deregisterAll(r) }) // while r is open
+	}
+	t.registered[r] = append(t.registered[r], g)
+	return g, nil
+}
+
+// deregisterAll deregisters all instances that were registered with r, at the same time, since a store may be slow.
+func (t *trial) deregisterAll(r registry.Registrar) {
+	if t.stuck != "" {
+		return
+	}
+	var work sync.WaitGroup
+	for _, g := range t.registered[r] {
+		work.Go(func() {
+			in := g.Instance()
+			if err := g.Deregister(t.inTime()); err != nil && !errors.Is(err, registry.ErrClosed) {
+				t.Errorf("Deregister(%s/%s): %v", in.Service, in.ID, err)
+			}
+		})
+	}
+	work.Wait()
 }
 
 func (t *trial) update(g registry.Registration, in registry.Instance) {
 	t.Helper()
-	if err := g.Update(t.patience(), in); err != nil {
+	if err := g.Update(t.inTime(), in); err != nil {
 		t.Fatalf("Update(%s/%s): %v", in.Service, in.ID, err)
 	}
 }
 
 func (t *trial) deregister(g registry.Registration) {
 	t.Helper()
-	if err := g.Deregister(t.patience()); err != nil {
+	if err := g.Deregister(t.inTime()); err != nil {
 		in := g.Instance()
 		t.Fatalf("Deregister(%s/%s): %v", in.Service, in.ID, err)
 	}
 }
 
-// sweep takes away what a closed client has left of the case's service, which would otherwise stay until it expires: it
-// registers each instance anew, and that it can deregister.
+// sweep removes what a closed client has left of the case's service, which would stay until it expires. It registers each instance
+// again, and deregisters it.
 func (t *trial) sweep(r *registry.Registry) {
 	t.Helper()
-	set, err := r.Lookup(t.patience(), t.all())
+	set, err := r.Lookup(t.inTime(), t.all())
 	if err != nil {
 		t.Fatalf("Lookup: %v", err)
 	}
@@ -158,7 +234,7 @@ func (t *trial) sweep(r *registry.Registry) {
 // lookup returns what q selects, to a client that does not watch it.
 func (t *trial) lookup(q registry.Query) []*registry.Instance {
 	t.Helper()
-	set, err := t.client().Lookup(t.patience(), q)
+	set, err := t.client().Lookup(t.inTime(), q)
 	if err != nil {
 		t.Fatalf("Lookup: %v", err)
 	}
@@ -171,9 +247,14 @@ func (t *trial) lookup(q registry.Query) []*registry.Instance {
 // outage breaks every client. The function that it returns heals them; the end of the case does so too.
 func (t *trial) outage() func() {
 	t.Helper()
-	heal := t.Break(t.T)
+	return t.once(t.Break(t.T))
+}
+
+// once returns a function that ends a fault. The end of the case does so too.
+func (t *trial) once(heal func()) func() {
+	t.Helper()
 	if heal == nil {
-		t.Fatal("Config.Break returned nil")
+		t.Fatal("a hook of Config returned nil")
 	}
 	broken := true
 	once := func() {

@@ -17,7 +17,7 @@ type pair struct {
 	err error
 }
 
-// find returns the instance with that ID, and nil where there is none.
+// find returns the instance with that ID, or nil.
 func (p pair) find(id string) *registry.Instance {
 	for _, in := range p.set {
 		if in.ID == id {
@@ -29,7 +29,7 @@ func (p pair) find(id string) *registry.Instance {
 
 func (p pair) has(id string) bool { return p.find(id) != nil }
 
-// version returns the version of the instance with that ID, and "" where there is none.
+// version returns the version of the instance with that ID, or "".
 func (p pair) version(id string) string {
 	if in := p.find(id); in != nil {
 		return in.Version
@@ -53,19 +53,19 @@ func ids(set []*registry.Instance) []string {
 	return out
 }
 
-// known holds for a pair without an error.
+// known is true for a pair without an error.
 func known(p pair) bool { return p.err == nil }
 
-// failed holds for a pair with one.
+// failed is true for a pair with an error.
 func failed(p pair) bool { return p.err != nil }
 
-// exactly holds for a good set of these IDs, in this order.
+// exactly is true for a good set of these IDs, in this order.
 func exactly(want ...string) func(pair) bool {
 	return func(p pair) bool { return p.err == nil && slices.Equal(ids(p.set), want) }
 }
 
-// holding holds for a good set that has the instance in that version.
-func holding(id, version string) func(pair) bool {
+// having is true for a good set that has the instance in that version.
+func having(id, version string) func(pair) bool {
 	return func(p pair) bool { return p.err == nil && p.has(id) && p.version(id) == version }
 }
 
@@ -177,7 +177,7 @@ func (t *trial) stir(r registry.Registrar, w *watcher, n int) {
 		} else {
 			t.update(t.stirrer, in)
 		}
-		w.until("a later change of another instance", holding(stirrerID, in.Version))
+		w.until("a later change of another instance", having(stirrerID, in.Version))
 	}
 }
 
@@ -200,7 +200,7 @@ func (t *trial) wantGone(r registry.Registrar, w *watcher, ids ...string) {
 	}
 }
 
-// wantKept fails where a pair from the n-th on does not have the instance once, in good order.
+// wantKept fails if a pair from the n-th on has an error, or does not have the instance exactly once.
 func (w *watcher) wantKept(n int, id string) {
 	w.t.Helper()
 	for _, p := range w.since(n) {

@@ -34,7 +34,7 @@ var watching = []promise{
 	},
 	{
 		name:  "two clients",
-		why:   "What one client announces every other client of the store finds, by Watch and by Lookup.",
+		why:   "What one client registers every other client of the store finds, by Watch and by Lookup.",
 		check: twoClients,
 	},
 	{
@@ -72,7 +72,7 @@ var watching = []promise{
 	},
 	{
 		name:  "slow reader",
-		why:   "A reader that is slow skips to the newest set. It neither holds up others nor works through a queue of what was.",
+		why:   "A reader that is slow skips to the newest set. It neither delays others nor works through a queue of old sets.",
 		check: slowReader,
 	},
 }
@@ -127,13 +127,13 @@ func completeness(t *trial) {
 	early := t.watch(r, t.all())
 	early.until("a first set", known)
 	var want []string
-	var last registry.Registration
+	var all []registry.Instance
 	for i := range n {
 		in := t.instance(fmt.Sprintf("i%03d", i))
 		in.Metadata = map[string]string{"number": fmt.Sprint(i)}
-		want = append(want, in.ID)
-		last = t.register(r, in)
+		want, all = append(want, in.ID), append(all, in)
 	}
+	last := t.registerAll(r, all)[n-1]
 	early.until("all instances", exactly(want...))
 	complete := early.count()
 	late := t.watch(t.client(), t.all())
@@ -144,11 +144,11 @@ func completeness(t *trial) {
 		in := t.instance(want[n-1])
 		in.Version = fmt.Sprint(i)
 		t.update(last, in)
-		early.until("the update", holding(in.ID, in.Version))
+		early.until("the update", having(in.ID, in.Version))
 	}
 	for _, p := range early.since(complete) {
 		if !exactly(want...)(p) {
-			t.Errorf("nobody has left, and the watch yielded %d of %d instances", len(p.set), n)
+			t.Errorf("no instance has left, and the watch yielded %d of %d instances", len(p.set), n)
 		}
 	}
 	if got := len(t.lookup(t.all())); got != n {
@@ -196,14 +196,14 @@ func neighbours(t *trial) {
 		p := watches[service].until("its own instances", exactly(ids...))
 		for _, in := range p.set {
 			if in.Service != service || in.Version != service {
-				t.Errorf("%s holds instance %s of service %s, version %s", service, in.ID, in.Service, in.Version)
+				t.Errorf("%s has instance %s of service %s, version %s", service, in.ID, in.Service, in.Version)
 			}
 		}
 		seen[service] = watches[service].count()
 	}
 	for _, service := range []string{name, name + ".admin"} {
 		t.deregister(removed[service])
-		watches[service].until("its own without the one that left", exactly(ids[1:]...))
+		watches[service].until("its own instances without the deregistered one", exactly(ids[1:]...))
 	}
 	t.stir(r, watches[name], 1)
 	for _, service := range services {
@@ -213,7 +213,7 @@ func neighbours(t *trial) {
 	}
 	for _, service := range []string{name + "-admin", name + "-admin-2"} {
 		watches[service].wantKept(seen[service], "a")
-		set, err := r.Lookup(t.patience(), registry.Query{Service: service, AnyStatus: true})
+		set, err := r.Lookup(t.inTime(), registry.Query{Service: service, AnyStatus: true})
 		if err != nil || len(set) != len(ids) {
 			t.Errorf("instances of the neighbours of %s were removed, and it has %d of its %d now (error: %v)", service, len(set), len(ids), err)
 		}
@@ -235,7 +235,7 @@ func caseCounts(t *trial) {
 	wOther := t.watch(r, registry.Query{Service: other.Service, AnyStatus: true})
 	p := wOther.until("its own instance", exactly("a"))
 	if p.version("a") != other.Version {
-		t.Errorf("%s holds the instance of %s", other.Service, lower.Service)
+		t.Errorf("%s has the instance of %s", other.Service, lower.Service)
 	}
 	seen := w.count()
 	t.deregister(g)
@@ -261,7 +261,7 @@ func updateInPlace(t *trial) {
 			if got := g.Instance(); got.Version != in.Version {
 				t.Errorf("after the update the registration is of version %q, want %q", got.Version, in.Version)
 			}
-			p := w.until("the update", holding("a", in.Version))
+			p := w.until("the update", having("a", in.Version))
 			if got := p.find("a").Address; got != in.Address {
 				t.Errorf("of an update one field has arrived without the other: the address is %s, want %s", got, in.Address)
 			}
@@ -342,7 +342,7 @@ func slowReader(t *trial) {
 	fast := t.watch(r, t.all())
 	fast.until("the instance", exactly("a"))
 	n := 0
-	for set, err := range r.Watch(t.patience(), t.all()) {
+	for set, err := range r.Watch(t.inTime(), t.all()) {
 		n++
 		if n > 1 {
 			if err != nil || (pair{set, err}).version("a") != "last" {
@@ -355,7 +355,7 @@ func slowReader(t *trial) {
 			in := t.instance("a")
 			in.Version = version
 			t.update(g, in)
-			fast.until("an update", holding("a", version))
+			fast.until("an update", having("a", version))
 		}
 	}
 	if n != 2 {

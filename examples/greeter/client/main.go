@@ -1,4 +1,5 @@
-// Client calls the greeter service at a steady rate and prints who answered. It ends after -for, or on SIGINT or SIGTERM.
+// Client calls the greeter service at a steady rate and prints who answered. It logs the first call that fails, ends after -for, or
+// on SIGINT or SIGTERM, and fails if no call succeeded.
 //
 //	go run ./examples/greeter/client -registry consul://127.0.0.1:8500
 package main
@@ -63,5 +64,8 @@ func run(ctx context.Context) error {
 	}
 	calls.Wait()
 	fmt.Print(calls.Table())
+	if total, failed, errs := calls.Count(); failed > 0 && failed == total {
+		return fmt.Errorf("none of %d calls succeeded, the first error: %w", total, errs[0])
+	}
 	return nil
 }

@@ -1,4 +1,5 @@
-// Server is a gRPC service that registers itself, and leaves gracefully on SIGINT or SIGTERM.
+// Server is a gRPC service that registers itself, and leaves gracefully on SIGINT or SIGTERM. If the registry cannot be reached it
+// serves all the same, logs that it is not registered, and registers as soon as it can.
 //
 //	go run ./examples/greeter/server -registry consul://127.0.0.1:8500
 package main
@@ -34,8 +35,8 @@ func main() {
 
 func run(ctx context.Context) error {
 	registryURL := flag.String("registry", cmp.Or(os.Getenv("ROLLCALL_REGISTRY"), "consul://127.0.0.1:8500"), "URL of the registry; default from ROLLCALL_REGISTRY")
-	listen := flag.String("listen", "127.0.0.1:0", "address to listen on; port 0 takes a free one, and :0 is announced as this host's address")
-	drain := flag.Duration("drain", time.Second, "how long to go on serving after leaving the registry")
+	listen := flag.String("listen", "127.0.0.1:0", "address to listen on; port 0 takes a free one, and :0 is advertised as this host's address")
+	drain := flag.Duration("drain", time.Second, "how long to go on serving after the registry is told that the server leaves")
 	flag.Parse()
 
 	reg, err := openers.Open(ctx, *registryURL)

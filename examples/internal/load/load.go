@@ -1,9 +1,10 @@
-// Package load calls the greeter service at a steady rate, and counts who answered.
+// Package load calls the greeter service at a steady rate, and counts the answers of each server.
 package load
 
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"maps"
 	"slices"
 	"strings"
@@ -17,20 +18,24 @@ import (
 	"github.com/rollcall-go/rollcall/examples/greeting"
 )
 
-// callTimeout bounds each call: one that nobody answers is an error, not a wait.
+// callTimeout bounds each call, so that a call without an answer is an error.
 const callTimeout = 5 * time.Second
 
-// Calls counts what has been called so far. It is safe for concurrent use.
+// MaxInFlight bounds the calls in flight. A call that is due while there are as many is left out: on a machine that is too slow for the rate,
+// calls would pile up until they all time out.
+const MaxInFlight = 64
+
+// Calls counts calls. It is safe for concurrent use.
 type Calls struct {
 	mu     sync.Mutex
 	total  int
 	server map[string]int // answered, by address
-	failed map[string]int // by address, or "" where no server was reached
+	failed map[string]int // by address, or "" if no server was reached
 	errors []error        // the first few
 	work   sync.WaitGroup
 }
 
-// Start makes rate calls a second over cc until ctx ends. Calls in flight then may finish.
+// Start makes rate calls a second over cc until ctx ends, or fewer if the calls take too long: see [MaxInFlight]. Calls in flight may still finish then.
 func Start(ctx context.Context, cc grpc.ClientConnInterface, rate int) (*Calls, error) {
 	if rate < 1 || rate > 100_000 {
 		return nil, fmt.Errorf("rate: %d is not from 1 to 100000 calls a second", rate)
@@ -40,18 +45,26 @@ func Start(ctx context.Context, cc grpc.ClientConnInterface, rate int) (*Calls, 
 	return c, nil
 }
 
-// run starts a call whenever one is due. It catches up after a pause, so that the rate holds on a busy machine.
+// run starts a call whenever one is due. It catches up after a pause, as far as MaxInFlight allows.
 func (c *Calls) run(ctx context.Context, cc grpc.ClientConnInterface, rate int) {
 	tick := time.NewTicker(max(time.Second/time.Duration(rate), time.Millisecond))
 	defer tick.Stop()
-	start, started := time.Now(), 0
+	start, due := time.Now(), 0
+	slots := make(chan struct{}, MaxInFlight)
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
-			for due := int(time.Since(start).Seconds() * float64(rate)); started < due; started++ {
-				c.work.Go(func() { c.call(context.WithoutCancel(ctx), cc) })
+			for now := int(time.Since(start).Seconds() * float64(rate)); due < now; due++ {
+				select {
+				case slots <- struct{}{}:
+					c.work.Go(func() {
+						defer func() { <-slots }()
+						c.call(context.WithoutCancel(ctx), cc)
+					})
+				default:
+				}
 			}
 		}
 	}
@@ -74,12 +87,15 @@ func (c *Calls) call(ctx context.Context, cc grpc.ClientConnInterface) {
 		return
 	}
 	c.failed[who]++
+	if len(c.errors) == 0 {
+		slog.Warn("a call failed, further failures are counted only", "error", err)
+	}
 	if len(c.errors) < 5 {
 		c.errors = append(c.errors, err)
 	}
 }
 
-// Wait blocks until the last call has ended, which takes the end of Start's ctx.
+// Wait blocks until the ctx of Start and the last call have ended.
 func (c *Calls) Wait() { c.work.Wait() }
 
 // Answered returns how many calls the server at address has answered.
@@ -89,7 +105,7 @@ func (c *Calls) Answered(address string) int {
 	return c.server[address]
 }
 
-// Failed returns how many calls have failed, by the address of the server that had them, and "" where none was reached.
+// Failed returns the number of failed calls by the address of their server, or "" if no server was reached.
 func (c *Calls) Failed() map[string]int {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -1,6 +1,5 @@
-// Package explain lets a balancing policy say what the resolver says of a service without instances. Policies built over
-// gRPC's endpointsharding, its own round_robin among them, fail such calls with "no children to pick from", which names
-// neither the service nor the registry.
+// Package explain makes calls fail with the text of the resolver if a service has no instances. Policies over gRPC's endpointsharding, such
+// as its own round_robin, fail such calls with "no children to pick from", which names neither the service nor the registry.
 package explain
 
 import (
@@ -12,15 +11,14 @@ import (
 	"google.golang.org/grpc/connectivity"
 )
 
-// New returns the policy that build makes, which shows the text of the resolver for as long as nobody is connected and the
-// resolver has nobody to connect to, or doubts that there is. cc is that of the policy; build is given the one to use in its
-// place.
+// New returns a policy around the policy that build makes. While no instance is connected and the resolver reports an error, calls fail with
+// the text of that error. cc is the ClientConn of the policy, and build gets the ClientConn to use instead.
 func New(cc balancer.ClientConn, build func(balancer.ClientConn) balancer.Balancer) balancer.Balancer {
 	e := &explainer{ClientConn: cc}
 	return &policy{Balancer: build(e), explainer: e}
 }
 
-// policy notes what the resolver says of calls that have nowhere to go. gRPC calls its methods one after another.
+// policy passes errors of the resolver to its explainer. gRPC calls its methods one at a time.
 type policy struct {
 	balancer.Balancer
 	explainer *explainer
@@ -34,16 +32,16 @@ func (p *policy) UpdateClientConnState(s balancer.ClientConnState) error {
 
 // ResolverError implements [balancer.Balancer].
 func (p *policy) ResolverError(err error) {
-	// The text alone: a gRPC status in err would become that of calls that wait for ready.
+	// Only the text: a gRPC status in err would become the status of calls, and would end even calls with WaitForReady.
 	p.explainer.explain(errors.New(err.Error()))
 	p.Balancer.ResolverError(err)
 }
 
-// explainer passes on what the policy tells the channel, with the text of the resolver where there is one.
+// explainer passes on the states of the policy, and replaces their pickers while there is an error of the resolver.
 type explainer struct {
 	balancer.ClientConn
 
-	mu  sync.Mutex // connections change their state, and with it the policy's, at any time
+	mu  sync.Mutex // UpdateState may be called at any time
 	why error
 }
 

@@ -22,14 +22,14 @@ const HashHeader = "k"
 type Pick struct {
 	Policy, Config string   // Config is JSON; "" is {}
 	Down           []string // the addresses that are not ready
-	Loads          []any    // what servers report with their calls, in turn; none where they do not
-	Connects       int      // how many it connects to at the most; 0 is all that are not down
+	Loads          []any    // the loads that servers report with their calls, in turn; empty if they report none
+	Connects       int      // the number of instances that it connects to; 0 means all that are not down
 }
 
-// learning is how long a policy that goes by reports is given to use the first ones.
+// learning is how long a policy that uses reported loads gets to use the first reports.
 const learning = 300 * time.Millisecond
 
-// Settle makes a channel to the instances, which lives as long as b, and returns what measures picks on it.
+// Settle connects a channel to the instances until b ends, and returns a benchmark of picks on it.
 func (p Pick) Settle(b *testing.B, instances []registry.Instance) func(*testing.B) {
 	c := settled(b, p.Policy, cmp.Or(p.Config, "{}"), instances, p.Connects, p.Down...)
 	picker, info, done := c.State().Picker, call("value"), balancer.DoneInfo{BytesSent: true, BytesReceived: true}
@@ -75,7 +75,7 @@ func BenchmarkUpdate(b *testing.B, name, config string, instances []registry.Ins
 	}
 }
 
-// settled returns a channel that is connected to all of the instances that are not down, or to most of them, where that is above 0.
+// settled returns a channel that is connected to all instances that are not down, or to the given number of them if most is above 0.
 func settled(b *testing.B, name, config string, instances []registry.Instance, most int, down ...string) *Channel {
 	c := New(b, name, config)
 	for _, a := range down {
@@ -90,7 +90,7 @@ func settled(b *testing.B, name, config string, instances []registry.Instance, m
 	}
 	for i := 0; len(c.Ready()) < want; i++ {
 		c.Turn()
-		if s := c.State(); s.Picker != nil { // ring_hash connects to whom it picks
+		if s := c.State(); s.Picker != nil { // ring_hash connects to the instances that it picks
 			for j := range want {
 				s.Picker.Pick(call(strconv.Itoa(i*want + j)))
 			}

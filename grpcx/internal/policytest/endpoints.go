@@ -13,8 +13,8 @@ import (
 	"github.com/rollcall-go/rollcall/registry"
 )
 
-// Endpoints returns what a resolver of package grpcx makes of instances, in an order of its own. An instance needs no more
-// than an address, and its weight stands as it is: 0 is that of one that drains.
+// Endpoints returns the endpoints that a resolver of package grpcx makes of instances, in any order. An instance needs only an address. Its
+// weight is not changed: 0 means drained.
 func Endpoints(t testing.TB, instances ...registry.Instance) []resolver.Endpoint {
 	t.Helper()
 	if len(instances) == 0 {
@@ -25,7 +25,7 @@ func Endpoints(t testing.TB, instances ...registry.Instance) []resolver.Endpoint
 	for i, in := range instances {
 		in.ID, in.Service = in.Address, "service"
 		weights[in.ID] = in.Weight
-		in.Weight = 1 // a resolver might leave out one that drains
+		in.Weight = 1 // a resolver might leave out drained instances
 		set[i] = &in
 	}
 	cc := capture{states: make(chan resolver.State, 1)}

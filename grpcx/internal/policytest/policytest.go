@@ -1,5 +1,5 @@
-// Package policytest drives real balancing policies without a network: a channel and connections that are not there, and
-// whose state a test sets. Its benchmarks are run by package picks, for all policies at once.
+// Package policytest runs balancing policies without a network, over a fake channel and fake connections whose states the test sets. The
+// module picks runs its benchmarks for all policies at once.
 package policytest
 
 import (
@@ -15,14 +15,14 @@ import (
 	"google.golang.org/grpc/serviceconfig"
 )
 
-// ErrDown is what connections to a server that is down fail with.
+// ErrDown is the error of connections to a server that is down.
 var ErrDown = errors.New("connection refused")
 
-// Channel is what a policy takes for its channel. Servers are known by their address; each is up unless told otherwise.
+// Channel is the fake channel of a policy. Its servers have addresses, and are up unless the test sets them down.
 //
-// As with a real channel the methods of the policy, and the listeners of its connections, are called one after another.
+// As in a real channel, methods of the policy and listeners of its connections are called one at a time.
 type Channel struct {
-	balancer.ClientConn // nil: what is not implemented here is not used by any policy
+	balancer.ClientConn // nil: no policy uses other methods
 
 	policy balancer.Balancer
 	config serviceconfig.LoadBalancingConfig
@@ -101,7 +101,7 @@ func (c *Channel) do(f func()) {
 	<-done
 }
 
-// Turn returns when what has been asked for so far has happened. It may have asked for more.
+// Turn returns when all calls that are queued so far have been made. These may have queued more.
 func (c *Channel) Turn() { c.do(func() {}) }
 
 // Resolve hands a set to the policy. It returns what the policy returns.
@@ -114,7 +114,7 @@ func (c *Channel) Resolve(endpoints ...resolver.Endpoint) (err error) {
 // Report hands an error of the resolver to the policy.
 func (c *Channel) Report(err error) { c.do(func() { c.policy.ResolverError(err) }) }
 
-// State returns what the policy has told last.
+// State returns the newest state of the policy.
 func (c *Channel) State() balancer.State {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -177,7 +177,7 @@ func (c *Channel) Made() int {
 	return len(c.conns)
 }
 
-// Hang lets new connections to servers neither come about nor fail, until Down or Up.
+// Hang makes new connections to servers neither succeed nor fail, until Down or Up.
 func (c *Channel) Hang(addresses ...string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -200,7 +200,7 @@ func (c *Channel) Down(address string) {
 	}
 }
 
-// Up lets connections to the server be made again. Those that failed are tried at once.
+// Up accepts connections to the server again. Failed connections are tried at once.
 func (c *Channel) Up(address string) {
 	c.mu.Lock()
 	delete(c.down, address)
@@ -214,7 +214,7 @@ func (c *Channel) Up(address string) {
 	}
 }
 
-// Healthy sets what the server answers to a client-side health check.
+// Healthy sets the result of client-side health checks of the server.
 func (c *Channel) Healthy(address string, healthy bool) {
 	c.mu.Lock()
 	if healthy {

@@ -7,7 +7,7 @@ import (
 	"google.golang.org/grpc/connectivity"
 )
 
-// SubConn is a connection that is not there.
+// SubConn is a fake connection.
 type SubConn struct {
 	balancer.SubConn // nil
 
@@ -16,7 +16,7 @@ type SubConn struct {
 	listener func(balancer.SubConnState)
 
 	up     bool // with Channel.mu
-	shut   bool // from here on used in the channel's turn alone
+	shut   bool // this and the following fields are used only in calls that the channel makes one at a time
 	hangs  bool
 	failed bool
 	health func(balancer.SubConnState)

@@ -1,4 +1,4 @@
-// Package rolling replaces every server of a service under load, on each backend.
+// Package rolling replaces every server of a service, and changes its service config, under load, on each backend.
 package rolling
 
 import (
@@ -22,6 +22,7 @@ import (
 	"github.com/rollcall-go/rollcall/etcd"
 	"github.com/rollcall-go/rollcall/grpcx"
 	"github.com/rollcall-go/rollcall/internal/testbed"
+	"github.com/rollcall-go/rollcall/internal/watchtest"
 	"github.com/rollcall-go/rollcall/memory"
 	"github.com/rollcall-go/rollcall/registry"
 )
@@ -35,13 +36,13 @@ const (
 	service  = "rolling"
 	servers  = 5
 	rate     = 2000 // unary calls a second, at the most
-	inFlight = 200  // of those; a machine that is busy with something else makes fewer, and no heap of them
+	inFlight = 200  // limit of concurrent calls; a busy machine makes fewer calls a second
 	streams  = 50   // at any time
 	ofStream = 300 * time.Millisecond
-	patience = time.Minute
 )
 
-func TestARollingRestartOfAllServers(t *testing.T) {
+// onEachBackend runs f with a function that opens a registry over one store.
+func onEachBackend(t *testing.T, f func(t *testing.T, open func() *registry.Registry)) {
 	for name, open := range map[string]func(t *testing.T) func() *registry.Registry{
 		"memory": func(t *testing.T) func() *registry.Registry {
 			store := memory.New()
@@ -58,9 +59,39 @@ func TestARollingRestartOfAllServers(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			rollingRestart(t, open(t))
+			t.Parallel()
+			f(t, open(t))
 		})
 	}
+}
+
+func TestServer_LosesNoCallInRollingRestart(t *testing.T) { onEachBackend(t, rollingRestart) }
+
+// Readers can tell a server that left on purpose from a lost server by its status in the last set that has it.
+func TestServer_IsInMaintenanceBeforeItDeregisters(t *testing.T) {
+	onEachBackend(t, func(t *testing.T, open func() *registry.Registry) {
+		s := start(t, open())
+		reg := open()
+		defer reg.Close()
+		ctx, cancel := context.WithTimeout(t.Context(), watchtest.Timeout)
+		defer cancel()
+		var last []*registry.Instance
+		for set := range reg.Watch(ctx, registry.Query{Service: service, AnyStatus: true}) {
+			switch {
+			case len(set) == 1 && last == nil:
+				s.leave()
+			case len(set) == 0 && last != nil:
+				if last[0].Status != registry.Maintenance {
+					t.Errorf("before it was gone, its status was %v", last[0].Status)
+				}
+				return
+			}
+			if len(set) > 0 {
+				last = set
+			}
+		}
+		t.Fatal("it is not seen to go")
+	})
 }
 
 func must(t *testing.T) func(*registry.Registry, error) *registry.Registry {
@@ -80,14 +111,15 @@ func rollingRestart(t *testing.T, open func() *registry.Registry) {
 	}
 	reg := open()
 	defer reg.Close()
-	registered(t, reg)
-	// A call that fails is to be seen, and not to be made again.
-	conn, err := grpcx.NewClient("rollcall:///"+service, reg, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithDisableRetry())
+	// Calls before all servers are registered may fail.
+	watchtest.Watch(t, reg, registry.Query{Service: service}).Until("all servers", watchtest.Healthy(servers))
+	// By default no call is repeated, so that the test sees each call that fails.
+	conn, err := grpcx.NewClient("rollcall:///"+service, reg, grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	l := &load{client: testpb.NewTestServiceClient(conn)}
+	l := &load{client: testpb.NewTestServiceClient(conn), rate: rate, open: streams}
 	began := time.Now()
 	l.start()
 	for _, s := range fleet {
@@ -108,27 +140,15 @@ func rollingRestart(t *testing.T, open func() *registry.Registry) {
 		t.Error("that is no load")
 	}
 	for _, s := range fleet {
-		s.leave() // all at once, as there are no calls any more
+		s.leave() // all at once, since the calls have ended
 	}
 }
 
-// registered waits until the whole service is there: calls before that may say that it is not.
-func registered(t *testing.T, reg *registry.Registry) {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
-	defer cancel()
-	for set := range reg.Watch(ctx, registry.Query{Service: service}) {
-		if len(set) == servers {
-			return
-		}
-	}
-	t.Fatal("the servers do not register")
-}
-
-// server is one life of a server, in this process.
+// server is a server in this process.
 type server struct {
 	testpb.UnimplementedTestServiceServer
 	answered atomic.Int64
+	timeout  atomic.Int64 // of the last call, in seconds; 0 if it had none
 	leave    context.CancelFunc
 	done     chan error
 }
@@ -157,28 +177,24 @@ func start(t *testing.T, reg *registry.Registry) *server {
 func (s *server) answers(t *testing.T) {
 	t.Helper()
 	before := s.answered.Load()
-	for deadline := time.Now().Add(patience); s.answered.Load() < before+100; time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatal("a server gets no calls")
-		}
-	}
+	watchtest.Eventually(t, "a server to get 100 calls", func() bool { return s.answered.Load() >= before+100 })
 }
 
 func (s *server) stop(t *testing.T) {
 	t.Helper()
 	s.leave()
-	select {
-	case err := <-s.done:
-		if err != nil {
-			t.Fatal(err)
-		}
-	case <-time.After(patience):
-		t.Fatal("a server does not stop")
+	if err := watchtest.Receive(t, "a server to stop", s.done); err != nil {
+		t.Fatal(err)
 	}
 }
 
-func (s *server) EmptyCall(context.Context, *testpb.Empty) (*testpb.Empty, error) {
+func (s *server) EmptyCall(ctx context.Context, _ *testpb.Empty) (*testpb.Empty, error) {
 	s.answered.Add(1)
+	left := time.Duration(0)
+	if deadline, ok := ctx.Deadline(); ok {
+		left = time.Until(deadline)
+	}
+	s.timeout.Store(int64(left.Round(time.Second) / time.Second))
 	return new(testpb.Empty), nil
 }
 
@@ -199,6 +215,8 @@ func (s *server) FullDuplexCall(stream grpc.BidiStreamingServer[testpb.Streaming
 // load makes calls at a steady rate, and streams one after another.
 type load struct {
 	client         testpb.TestServiceClient
+	rate           int // unary calls a second, at the most
+	open           int // streams at any time
 	calls, streams atomic.Int64
 	work           sync.WaitGroup
 	end            context.CancelFunc
@@ -217,7 +235,7 @@ func (l *load) start() {
 		places := make(chan struct{}, inFlight)
 		for ctx.Err() == nil {
 			<-tick.C
-			for due := int(time.Since(began).Seconds() * rate); made < due; made++ {
+			for due := int(time.Since(began).Seconds() * float64(l.rate)); made < due; made++ {
 				select {
 				case places <- struct{}{}:
 					l.work.Go(func() {
@@ -229,7 +247,7 @@ func (l *load) start() {
 			}
 		}
 	})
-	for range streams {
+	for range l.open {
 		l.work.Go(func() {
 			for ctx.Err() == nil {
 				l.check(&l.streams, l.stream)
@@ -244,7 +262,7 @@ func (l *load) stop() {
 }
 
 func (l *load) check(count *atomic.Int64, f func(context.Context) error) {
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), watchtest.Timeout)
 	defer cancel()
 	err := f(ctx)
 	count.Add(1)
@@ -262,7 +280,7 @@ func (l *load) call(ctx context.Context) error {
 	return err
 }
 
-// stream is one that lives for a while, and says so all the time.
+// stream is open for a while, and sends messages all the time.
 func (l *load) stream(ctx context.Context) error {
 	s, err := l.client.FullDuplexCall(ctx)
 	if err != nil {

@@ -5,21 +5,21 @@ import (
 
 	"google.golang.org/grpc/balancer"
 
-	"github.com/rollcall-go/rollcall/grpcx/internal/schedule"
+	"github.com/rollcall-go/rollcall/internal/schedule"
 )
 
 // Group picks among ready children by their weights. It is safe for concurrent use.
 type Group struct {
 	schedule *schedule.Schedule
 	pickers  []balancer.Picker
-	// order has the pickers in the order of the schedule, where that is a short cycle: one step less for each pick.
+	// order has the pickers in the order of the schedule if that is a short cycle. It saves one step for each pick.
 	order []balancer.Picker
 }
 
-// longestOrder bounds what an order takes: 64 KiB.
+// longestOrder bounds the memory of an order to 64 KiB.
 const longestOrder = 1 << 12
 
-// NewGroup returns the group of those that are ready among children. It is nil where none is.
+// NewGroup returns the group of the ready children, or nil if none is ready.
 func NewGroup(children []Child) *Group {
 	pickers, weights := make([]balancer.Picker, 0, len(children)), make([]int, 0, len(children))
 	for _, c := range children {
@@ -48,7 +48,7 @@ func (g *Group) Len() int {
 	return len(g.pickers)
 }
 
-// Picker returns a picker over g that counts its picks in turn, where the picker after it goes on.
+// Picker returns a picker over g that counts its picks in turn. The next picker goes on with the same count.
 func (g *Group) Picker(turn *atomic.Uint32) balancer.Picker { return &picker{group: g, turn: turn} }
 
 type picker struct {
@@ -61,7 +61,7 @@ func (p *picker) Pick(info balancer.PickInfo) (balancer.PickResult, error) {
 	return p.group.Pick(p.turn.Add(1), info)
 }
 
-// Pick makes the turn-th pick.
+// Pick picks with the turn-th element of the schedule.
 func (g *Group) Pick(turn uint32, info balancer.PickInfo) (balancer.PickResult, error) {
 	if n := uint32(len(g.order)); n > 0 {
 		return g.order[turn%n].Pick(info)

@@ -1,3 +1,2 @@
-// Package xdstest holds the tests of what gRPC has in its xds packages alone: outlier detection above our policies, and its
-// server under ours.
+// Package xdstest has the tests that need gRPC's xds packages: outlier detection above our policies, and grpcx.Server with an xDS server.
 package xdstest

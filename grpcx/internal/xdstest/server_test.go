@@ -6,5 +6,5 @@ import (
 	"github.com/rollcall-go/rollcall/grpcx"
 )
 
-// A server that gets its settings by xDS is announced like any other.
+// A server that gets its settings by xDS registers like any other.
 var _ grpcx.GRPCServer = (*xds.GRPCServer)(nil)

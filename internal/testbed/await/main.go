@@ -1,4 +1,4 @@
-// Await blocks until the Consul at an address has a leader and, where a service is named, so many passing instances of it.
+// Await blocks until the Consul at an address has a leader and, if a service is named, that many passing instances of the service.
 // CI uses it between the README's commands, which a person runs one after another.
 //
 //	go run ./internal/testbed/await 127.0.0.1:8500 [SERVICE COUNT]
@@ -16,7 +16,7 @@ import (
 	"github.com/rollcall-go/rollcall/registry"
 )
 
-const patience = time.Minute
+const timeout = time.Minute
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
@@ -40,7 +40,7 @@ func await(ctx context.Context, args []string) error {
 	default:
 		return fmt.Errorf("usage: await HOST:PORT [SERVICE COUNT]")
 	}
-	ctx, cancel := context.WithTimeout(ctx, patience)
+	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	reg, err := consul.New(consul.Config{Address: args[0]})
 	if err != nil {
@@ -53,5 +53,5 @@ func await(ctx context.Context, args []string) error {
 			return nil
 		}
 	}
-	return fmt.Errorf("within %v there were not %d passing instances of %s, but %d", patience, count, service, last)
+	return fmt.Errorf("within %v there were not %d passing instances of %s, but %d", timeout, count, service, last)
 }

@@ -1,0 +1,13 @@
+//go:build !unix
+
+package grpcx_test
+
+import (
+	"errors"
+	"syscall"
+)
+
+const userSignal = syscall.SIGINT
+
+// raise fails, and with it the test: a process can send itself no signal here.
+func raise(syscall.Signal) error { return errors.New("no signals on this platform") }

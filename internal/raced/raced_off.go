@@ -1,0 +1,7 @@
+//go:build !race
+
+// Package raced tells tests whether the race detector is on.
+package raced
+
+// Enabled reports whether the race detector is on.
+const Enabled = false
