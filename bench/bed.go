@@ -7,9 +7,9 @@ import (
 	"testing"
 )
 
-// bed is where the servers of internal/testbed stand: that package is made for tests, and this program is none.
+// bed replaces the test that the servers of internal/testbed need: that package is made for tests, and this program is not a test.
 type bed struct {
-	testing.TB // nil: whatever is not below is not called
+	testing.TB // nil: only the methods below are called
 	cleanups   []func()
 	failed     bool
 }
@@ -21,7 +21,7 @@ func (b *bed) Logf(format string, a ...any)   { fmt.Fprintf(os.Stderr, format+"\
 func (b *bed) Errorf(format string, a ...any) { b.failed = true; b.Logf(format, a...) }
 func (b *bed) Fatal(a ...any)                 { b.Fatalf("%s", fmt.Sprint(a...)) }
 
-// Fatalf ends the program's main goroutine, as it would that of a test; see run.
+// Fatalf ends the goroutine of run, as it would end the goroutine of a test; see main.
 func (b *bed) Fatalf(format string, a ...any) {
 	b.Errorf(format, a...)
 	runtime.Goexit()
@@ -36,7 +36,7 @@ func (b *bed) TempDir() string {
 	return dir
 }
 
-// end removes what was put up, the last first.
+// end calls the cleanups, the last one first.
 func (b *bed) end() {
 	for len(b.cleanups) > 0 {
 		last := b.cleanups[len(b.cleanups)-1]

@@ -9,23 +9,23 @@ import (
 	"github.com/rollcall-go/rollcall/bench/contender"
 )
 
-// scale is how much is done. The short one is for finding out whether the bench runs; its figures mean nothing.
+// scale is the size of a run. The short scale checks whether the bench runs; its figures mean nothing.
 type scale struct {
-	Rounds      int // of every contender, one after another, in a changing order
+	Rounds      int // of every contender, in turn, in a changing order
 	Sizes       []int
-	Changes     int           // quiet: per process, and more or fewer of them by how long they take
+	Changes     int           // quiet: per process; more if they are short, fewer if they are long
 	Lives       int           // quiet on etcd, and the ends of storms: processes of each, per round
 	Quiet       time.Duration // quiet: before each change, at the least
 	Storm       int           // instances
 	Ends        int           // storm: small ones per process, for their ends
-	SameService int           // crowd: watchers of one service
-	Services    int           // crowd: watchers of services of their own
+	SameService int           // idle: watchers of one service
+	Services    int           // idle: watchers of a service each
 	Idle        time.Duration
-	Idlers      int // crowd on etcd: processes of each, per round
+	Idlers      int // idle on etcd: processes of each, per round
 	Outage      time.Duration
 	Outages     int           // per round
 	Witnesses   int           // loss: processes of each
-	Patience    time.Duration // how long something may take before it counts as never
+	Timeout     time.Duration // how long something may take before it counts as never
 	Calls       time.Duration // per round, and twice as long while servers are replaced
 	CallTurns   int
 	PickTime    string // for -benchtime
@@ -34,9 +34,9 @@ type scale struct {
 
 var (
 	full = scale{Rounds: 3, Sizes: []int{10, 1000, 5000}, Changes: 12, Lives: 8, Quiet: 50 * time.Millisecond, Storm: 2000, Ends: 8, SameService: 1000, Services: 300,
-		Idle: 30 * time.Second, Idlers: 12, Outage: 30 * time.Second, Outages: 3, Witnesses: 4, Patience: 75 * time.Second, Calls: 5 * time.Second, CallTurns: 10, PickTime: "50ms", PickTurns: 30}
+		Idle: 30 * time.Second, Idlers: 12, Outage: 30 * time.Second, Outages: 3, Witnesses: 4, Timeout: 75 * time.Second, Calls: 5 * time.Second, CallTurns: 10, PickTime: "50ms", PickTurns: 30}
 	short = scale{Rounds: 1, Sizes: []int{100}, Changes: 1, Lives: 1, Quiet: 50 * time.Millisecond, Storm: 40, Ends: 1, SameService: 30, Services: 10,
-		Idle: time.Second, Idlers: 1, Outage: 2 * time.Second, Outages: 1, Witnesses: 1, Patience: 8 * time.Second, Calls: time.Second, CallTurns: 2, PickTime: "1ms", PickTurns: 2}
+		Idle: time.Second, Idlers: 1, Outage: 2 * time.Second, Outages: 1, Witnesses: 1, Timeout: 8 * time.Second, Calls: time.Second, CallTurns: 2, PickTime: "1ms", PickTurns: 2}
 )
 
 // bench is one run.
@@ -49,7 +49,7 @@ type bench struct {
 	say      func(format string, a ...any)
 }
 
-// scenario is a part of the run. Its name is what the report calls it.
+// scenario is a part of the run. The report uses its name.
 type scenario struct {
 	name string
 	run  func(*bench) error
@@ -58,14 +58,15 @@ type scenario struct {
 var scenarios = []scenario{
 	{"quiet", (*bench).quiet},
 	{"storm", (*bench).storm},
-	{"crowd", (*bench).crowd},
+	{"idle", (*bench).idle},
 	{"loss", (*bench).loss},
 	{"calls", (*bench).calls},
+	{"http", (*bench).http},
 	{"picks", (*bench).picks},
 }
 
-// eachInTurn runs f for the contenders of a backend, Rounds times, in an order that moves on by one each time: what the machine
-// does meanwhile falls on all of them.
+// eachInTurn runs f for the contenders of a backend, Rounds times, in an order that shifts by one each time, so that a slow second of
+// the machine affects all of them.
 func (b *bench) eachInTurn(scenario, backend string, f func(round int, c contender.Contender) error) error {
 	list := b.contenders(backend)
 	for round := range b.Rounds {
@@ -80,14 +81,14 @@ func (b *bench) eachInTurn(scenario, backend string, f func(round int, c contend
 	return nil
 }
 
-// contenders are those of a backend that take part.
+// contenders returns the contenders of a backend that take part.
 func (b *bench) contenders(backend string) []contender.Contender {
 	return slices.DeleteFunc(contender.Of(backend), func(c contender.Contender) bool {
 		return len(b.among) > 0 && !slices.Contains(b.among, c.Name)
 	})
 }
 
-// serviceOf is a service for one contender in one round.
+// serviceOf returns the name of a service for one contender in one round.
 func serviceOf(scenario string, c contender.Contender, round int) string {
 	plain := strings.Map(func(r rune) rune {
 		if r >= 'a' && r <= 'z' {
@@ -98,7 +99,7 @@ func serviceOf(scenario string, c contender.Contender, round int) string {
 	return fmt.Sprintf("%s-%s-%d", scenario, plain, round)
 }
 
-// forms are those that the contenders of a backend read, each once.
+// forms returns the forms that the contenders of a backend read, each once.
 func forms(backend string) (list []contender.Form) {
 	seen := map[contender.Form]bool{}
 	for _, c := range contender.Of(backend) {
@@ -110,7 +111,7 @@ func forms(backend string) (list []contender.Form) {
 	return list
 }
 
-// populate writes the instances in every form that somebody reads.
+// populate writes the instances in every form that a contender reads.
 func (b *bench) populate(backend string, list []contender.Instance) error {
 	for _, f := range forms(backend) {
 		if err := b.stores[backend].put(f, list...); err != nil {

@@ -23,10 +23,10 @@ import (
 // callers is how many calls are in flight at a time.
 const callers = 8
 
-// staticList is the floor of the calls: the addresses are given, and nobody resolves anything.
+// staticList is the floor of the calls: a client with a list of addresses and no resolver.
 const staticList = "static list"
 
-// callsAnswer is what a client has to say of its calls.
+// callsAnswer is what a client reports about its calls.
 type callsAnswer struct {
 	Made, Failed  int
 	Why           string `json:",omitempty"` // of the first failure
@@ -68,11 +68,11 @@ func (b *bench) callsRound(backend string, round int) error {
 		defer caller.end()
 		all = append(all, caller)
 	}
-	// Short turns, so that a second in which the machine is slower falls on all.
+	// Turns are short, so that a slow second of the machine affects all.
 	for turn := range b.CallTurns {
 		order := rand.Perm(len(all))
 		if turn == 0 {
-			slices.Sort(order) // the report goes by what comes first
+			slices.Sort(order) // the report lists contenders in the order of their first figures
 		}
 		for _, k := range order {
 			if err := all[k].calls(b); err != nil {
@@ -118,7 +118,7 @@ func (c *caller) end() {
 	c.fleet.stop()
 }
 
-// calls is one turn. The static list has its own beside that of the floor's.
+// calls makes the calls of one turn. The floor also makes the calls with the static list, in a turn of their own.
 func (c *caller) calls(b *bench) error {
 	tell := func(name string, a callsAnswer) {
 		k := key{"calls", c.Backend, "three servers", "", name}
@@ -162,12 +162,12 @@ func (c *caller) callsWhileReplaced(b *bench) error {
 	return nil
 }
 
-// fleet are the servers of a service, in this process: they are the same for all.
+// fleet is the servers of a service, which run in this process. They are the same for all contenders.
 type fleet struct {
 	store    store
 	form     contender.Form
 	service  string
-	registry *registry.Registry // nil where servers are registered by hand, as the contender's users do
+	registry *registry.Registry // nil if servers are registered by hand, as the contender's users do
 
 	servers []*server
 	started int
@@ -176,7 +176,7 @@ type fleet struct {
 type server struct {
 	in   contender.Instance
 	gs   *grpc.Server
-	stop func() error // leaves the registry, lets calls end, and ends
+	stop func() error // deregisters, waits for running calls, and ends
 }
 
 type testService struct {
@@ -206,7 +206,7 @@ func (f *fleet) add() error {
 		ctx, end := context.WithCancel(context.Background())
 		ended := make(chan error, 1)
 		registered := make(chan struct{})
-		own := &grpcx.Server{Registrar: announcing{f.registry, registered}, DrainDelay: time.Second,
+		own := &grpcx.Server{Registrar: notifying{f.registry, registered}, DrainDelay: time.Second,
 			Instance: registry.Instance{Service: f.service, Version: contender.Version, Zone: contender.Zone, Metadata: contender.Metadata}}
 		go func() { ended <- own.Serve(ctx, s.gs, lis) }()
 		s.stop = func() error { end(); return <-ended }
@@ -219,7 +219,7 @@ func (f *fleet) add() error {
 		}
 	}
 	go s.gs.Serve(lis)
-	// What a careful user does by hand: leave, and let the calls that run end.
+	// A careful user does the same by hand: deregister, and wait for the running calls.
 	s.stop = func() error {
 		err := f.store.remove(f.form, s.in)
 		s.gs.GracefulStop()
@@ -228,7 +228,7 @@ func (f *fleet) add() error {
 	return f.store.put(f.form, s.in)
 }
 
-// replaceAll starts a server in the place of each, and ends that one.
+// replaceAll replaces each server: it starts a new one, and ends the old one.
 func (f *fleet) replaceAll(pause time.Duration) error {
 	for range len(f.servers) {
 		time.Sleep(pause)
@@ -253,13 +253,13 @@ func (f *fleet) stop() {
 	}
 }
 
-// announcing tells when the announcement stands.
-type announcing struct {
+// notifying closes done when the instance is registered.
+type notifying struct {
 	registry.Registrar
 	done chan struct{}
 }
 
-func (a announcing) Register(ctx context.Context, in registry.Instance) (registry.Registration, error) {
+func (a notifying) Register(ctx context.Context, in registry.Instance) (registry.Registration, error) {
 	r, err := a.Registrar.Register(ctx, in)
 	if err == nil {
 		close(a.done)
@@ -282,7 +282,7 @@ func makeCalls(c contender.Contender, address string, q ask) (answer callsAnswer
 	}
 	defer end()
 	client := pb.NewTestServiceClient(cc)
-	// The first calls wait for the resolver and the connections, which is not what is measured here.
+	// The first calls wait for the resolver and the connections, which is not measured here.
 	warm, stop := context.WithTimeout(context.Background(), 30*time.Second)
 	defer stop()
 	for range 100 {

@@ -17,12 +17,12 @@ import (
 	"github.com/rollcall-go/rollcall/bench/contender"
 )
 
-// A contender runs in a process of its own, so that its CPU, memory and connections are its own. The bench asks and the process
-// answers, one line of JSON each.
+// A contender runs in a separate process, so that its CPU, memory and connections can be measured. The bench sends requests and the
+// process answers, with one line of JSON each.
 
 // ask is one request to such a process.
 type ask struct {
-	Do       string        // open, watch, probe, expect, await, usage, mark, calls
+	Do       string        // open, watch, probe, expect, await, usage, reset, calls
 	Backend  string        // open
 	Name     string        // open
 	Address  string        // open: of the registry, through the proxy that counts
@@ -35,17 +35,17 @@ type ask struct {
 	Parallel int           // calls
 }
 
-// answer is what it says.
+// answer is the answer to it.
 type answer struct {
 	Error string        `json:",omitempty"`
-	At    time.Time     // await: when the set was first as expected, or when the last one came, where that is as expected
+	At    time.Time     // await: when the set was first as expected; if no set came since, when the last one came
 	Never bool          // await: it was not within Limit
 	CPU   time.Duration // usage: of the process, since it began
-	From  time.Duration // usage: the same after the collection, which is no part of what is measured from there on
+	From  time.Duration // usage: the same after the collection, which the next measurement must not include
 	RSS   int64         // usage: bytes that the process occupies
 	Heap  uint64        // usage: bytes, after a collection
 	Goros int           // usage
-	Sets  int           // usage: sets that all watchers together were given since mark
+	Sets  int           // usage: sets that all watchers together were given since reset
 	Empty int           // usage: how many of those were empty
 	First int           // usage: watchers that were ever given a set with instances
 	Last  time.Time     // usage: when the last set came
@@ -60,39 +60,39 @@ type watched struct {
 	first       int
 	last        time.Time        // when the last one came
 	set         contender.Set    // the last one
-	held        []*contender.Set // the last one of each watcher
+	kept        []*contender.Set // the last one of each watcher
 	has, hasnt  string
 	length      int
-	satisfied   chan time.Time // nil where nothing is expected
+	satisfied   chan time.Time // nil if nothing is expected
 }
 
-// expected reports whether the last set is as expected. w.mu is held.
+// expected reports whether the last set is as expected. w.mu is locked.
 func (w *watched) expected() bool {
 	s := w.set
 	return (w.length < 0 || s.Len == w.length) && (w.has == "" || s.Has(w.has)) && (w.hasnt == "" || !s.Has(w.hasnt))
 }
 
-// settled returns when the last set came, where that is as expected: who asks now and then may have missed all that happened, and
-// was right throughout.
+// settled returns when the last set came, and whether that set is as expected. A contender that polls may have missed all changes,
+// and still have had a correct set all the time.
 func (w *watched) settled() (time.Time, bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.last, !w.last.IsZero() && w.expected()
 }
 
-// watcher returns the function that takes the sets of one watcher. It holds the last of them, as a user would.
+// watcher returns the function that receives the sets of one watcher. It keeps the last set, as a user would.
 func (w *watched) watcher() func(contender.Set) {
 	seen := false
-	held := new(contender.Set)
+	kept := new(contender.Set)
 	w.mu.Lock()
-	w.held = append(w.held, held)
+	w.kept = append(w.kept, kept)
 	w.mu.Unlock()
 	return func(s contender.Set) {
 		now := time.Now()
 		w.mu.Lock()
 		defer w.mu.Unlock()
 		w.sets++
-		*held = s
+		*kept = s
 		w.last, w.set = now, s
 		if s.Len == 0 {
 			w.empty++
@@ -107,7 +107,7 @@ func (w *watched) watcher() func(contender.Set) {
 	}
 }
 
-// serveChild answers until the input ends.
+// serveChild answers requests until the input ends.
 func serveChild(in io.Reader, out io.Writer) {
 	var (
 		client  contender.Client
@@ -152,14 +152,14 @@ func serveChild(in io.Reader, out io.Writer) {
 					a.Never = true
 				}
 			}
-		case "mark":
+		case "reset":
 			state.mu.Lock()
 			defer state.mu.Unlock()
 			state.sets, state.empty = 0, 0
 		case "usage":
 			a.CPU, a.RSS, a.Goros = consumed(), resident(), runtime.NumGoroutine()
 			runtime.GC()
-			runtime.GC() // what a sync.Pool keeps goes with the second one
+			runtime.GC() // the second one frees what a sync.Pool keeps
 			var m runtime.MemStats
 			runtime.ReadMemStats(&m)
 			a.Heap, a.From = m.HeapAlloc, consumed()
@@ -188,14 +188,14 @@ func serveChild(in io.Reader, out io.Writer) {
 	}
 }
 
-// consumed is the CPU time of this process.
+// consumed returns the CPU time of this process.
 func consumed() time.Duration {
 	var u syscall.Rusage
 	syscall.Getrusage(syscall.RUSAGE_SELF, &u)
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
-// resident is how many bytes this process occupies, and 0 where the system does not say.
+// resident returns how many bytes this process occupies, or 0 if the system does not say.
 func resident() int64 {
 	text, err := os.ReadFile("/proc/self/statm")
 	if err != nil {

@@ -5,6 +5,7 @@ go 1.26.0
 replace github.com/rollcall-go/rollcall => ..
 
 require (
+	github.com/bufbuild/httplb v0.4.1
 	github.com/cloudwego/kitex v0.11.3
 	github.com/go-kit/kit v0.13.0
 	github.com/go-kit/log v0.2.0
@@ -66,7 +67,6 @@ require (
 	github.com/google/go-cmp v0.7.0 // indirect
 	github.com/google/pprof v0.0.0-20241029153458-d1b30febd7db // indirect
 	github.com/google/uuid v1.6.0 // indirect
-	github.com/google/wire v0.7.0 // indirect
 	github.com/grpc-ecosystem/grpc-gateway/v2 v2.29.0 // indirect
 	github.com/hashicorp/errwrap v1.1.0 // indirect
 	github.com/hashicorp/go-cleanhttp v0.5.2 // indirect

@@ -14,8 +14,8 @@ import (
 // lossSize is how many instances there are before a loss.
 const lossSize = 20
 
-// loss takes the registry away in several ways, and measures who is correct again, when, and what was told meanwhile. All the
-// contenders of a backend go through the same loss, since what is measured takes seconds and no CPU.
+// loss makes the registry unreachable in several ways. It measures when each contender is correct again, and which sets it delivered
+// meanwhile. All contenders of a backend have the same loss at the same time, since it takes seconds and no CPU.
 func (b *bench) loss() error {
 	for _, backend := range b.backends {
 		for round := range b.Rounds {
@@ -29,7 +29,7 @@ func (b *bench) loss() error {
 				{"compacted", 1, (*bench).compacted},
 			} {
 				if part.name == "compacted" && backend != "etcd" {
-					continue // Consul keeps no history to read on in
+					continue // Consul has no history from which a watch could continue
 				}
 				for i := range part.times {
 					b.say("loss, %s, round %d of %d: %s", backend, round+1, b.Rounds, part.name)
@@ -58,7 +58,7 @@ func (b *bench) lossOnce(backend, service string, run func(*bench, string, strin
 			p.stop()
 		}
 	}()
-	for range b.Witnesses { // where in its pause each is when the registry is back is luck
+	for range b.Witnesses { // how much of a retry's pause is left when the registry is back is random
 		for _, c := range b.contenders(backend) {
 			p, err := start(c, b.stores[backend].address())
 			if err != nil {
@@ -68,7 +68,7 @@ func (b *bench) lossOnce(backend, service string, run func(*bench, string, strin
 			if err := p.follow(service, lossSize, false); err != nil {
 				return err
 			}
-			if _, err := p.ask(ask{Do: "mark"}); err != nil {
+			if _, err := p.ask(ask{Do: "reset"}); err != nil {
 				return err
 			}
 		}
@@ -76,8 +76,8 @@ func (b *bench) lossOnce(backend, service string, run func(*bench, string, strin
 	return run(b, backend, service, all)
 }
 
-// outage kills the registry for a while. It comes back with its data, and one instance more announces itself. The while is up to
-// a fifteenth longer than its name says: those who try again in even steps are not to be met at the same one each time.
+// outage kills the registry for a while. It comes back with its data, and one more instance registers. The outage is up to a fifteenth
+// longer than its name says, so that a contender which retries in even steps is not at the same step each time.
 func (b *bench) outage(backend, service string, all []*process) error {
 	name := fmt.Sprintf("an outage of %v", b.Outage)
 	before := countsOf(all)
@@ -94,8 +94,7 @@ func (b *bench) outage(backend, service string, all []*process) error {
 	})
 }
 
-// wiped restarts the registry without its data. Every instance announces itself again at once, but for one, in whose place there
-// is a new one.
+// wiped restarts the registry without its data. All instances except one register again at once, and a new one does instead of that one.
 func (b *bench) wiped(backend, service string, all []*process) error {
 	b.stores[backend].kill()
 	last := instance(service, lossSize)
@@ -104,7 +103,8 @@ func (b *bench) wiped(backend, service string, all []*process) error {
 	})
 }
 
-// compacted cuts the contenders off, and changes something of which no history is left when they are let in again.
+// compacted cuts the contenders off, registers an instance and compacts the history, so that no watch can continue when the contenders
+// are connected again.
 func (b *bench) compacted(backend, service string, all []*process) error {
 	for _, p := range all {
 		p.proxy.sever()
@@ -125,9 +125,9 @@ func (b *bench) compacted(backend, service string, all []*process) error {
 	})
 }
 
-// restart starts a registry again that was killed, and announces the instances as soon as it is ready. It returns when the registry
-// first took a connection, which is before: nobody can know any sooner that it is back.
-func (b *bench) restart(backend string, keepData bool, announce ...contender.Instance) (back time.Time, err error) {
+// restart starts a killed registry again, and registers the instances as soon as it is ready. It returns the time at which the registry
+// first accepted a connection. That is earlier, and no contender can know any earlier that the registry is back.
+func (b *bench) restart(backend string, keepData bool, instances ...contender.Instance) (back time.Time, err error) {
 	var watching sync.WaitGroup
 	watching.Go(func() {
 		for {
@@ -142,14 +142,14 @@ func (b *bench) restart(backend string, keepData bool, announce ...contender.Ins
 	err = b.stores[backend].restart(keepData)
 	watching.Wait()
 	if err == nil {
-		err = b.populate(backend, announce)
+		err = b.populate(backend, instances)
 	}
-	b.say("announced %v after the registry took connections", time.Since(back).Round(time.Millisecond))
+	b.say("registered %v after the registry accepted connections", time.Since(back).Round(time.Millisecond))
 	return back, err
 }
 
-// recovered calls comeBack, which returns since when the registry is back, and measures how long after that each of the contenders
-// holds n instances, with has among them.
+// recovered calls comeBack, which returns the time at which the registry came back. It measures how long after that each contender has
+// n instances, including has.
 func (b *bench) recovered(name string, all []*process, n int, has contender.Instance, comeBack func() (time.Time, error)) error {
 	for _, p := range all {
 		if _, err := p.ask(ask{Do: "expect", Has: has.Address, Len: n}); err != nil {
@@ -171,7 +171,7 @@ func (b *bench) recovered(name string, all []*process, n int, has contender.Inst
 }
 
 func (b *bench) reportLoss(name string, p *process, back time.Time) error {
-	a, err := p.ask(ask{Do: "await", Limit: b.Patience})
+	a, err := p.ask(ask{Do: "await", Limit: b.Timeout})
 	if err != nil {
 		return err
 	}

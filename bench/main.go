@@ -42,11 +42,11 @@ func main() {
 }
 
 func run() error {
-	isShort := flag.Bool("short", false, "find out whether everything runs, in a few minutes; the figures mean nothing")
+	isShort := flag.Bool("short", false, "check in a few minutes whether everything runs; the figures mean nothing")
 	only := flag.String("only", "", "scenarios, with commas between them; default all")
 	backends := flag.String("registry", "consul,etcd", "registries, with commas between them")
 	among := flag.String("contenders", "", "names of contenders, with commas between them; default all")
-	rounds := flag.Int("rounds", 0, "rounds in place of those of the scale")
+	rounds := flag.Int("rounds", 0, "number of rounds; default as in the scale")
 	asJSON := flag.String("json", "", "file for every sample, as JSON")
 	chart := flag.String("chart", "", "file for a chart, .svg or .png")
 	table := flag.String("o", "", "file for the table; default standard output")
@@ -97,7 +97,7 @@ func run() error {
 		if err := s.run(b); err != nil {
 			return err
 		}
-		// A run takes hours: what there is of it is not to be lost with the rest.
+		// A run takes hours, so the results so far are saved in case the rest fails.
 		if err := b.write(*table, *asJSON, *chart); err != nil {
 			return err
 		}
@@ -123,7 +123,7 @@ func choose(only string) ([]scenario, error) {
 	return chosen, nil
 }
 
-// write puts the results that there are into the files that are wanted.
+// write writes the results so far to the requested files.
 func (b *bench) write(table, asJSON, chart string) error {
 	if table != "" {
 		if err := toFile(table, func(f *os.File) error { b.report.markdown(f); return nil }); err != nil {
@@ -149,7 +149,7 @@ func toFile(name string, write func(*os.File) error) error {
 	return errors.Join(write(f), f.Close())
 }
 
-// head says where, with what and how the figures came about.
+// head describes the run: command, machine, date and versions.
 func head(b *bench) []string {
 	list := []string{
 		"command: `go run . " + strings.Join(os.Args[1:], " ") + "`",
@@ -172,11 +172,16 @@ func head(b *bench) []string {
 			modules = append(modules, v)
 		}
 	}
+	for _, c := range contender.AllHTTP {
+		if v := c.Module + " " + versions[c.Module]; !c.Ours && c.Module != "" && !slices.Contains(modules, v) {
+			modules = append(modules, v)
+		}
+	}
 	return append(list, "contenders: "+strings.Join(modules, ", "), "gRPC: "+versions["google.golang.org/grpc"]+
-		"; servers: those of internal/testbed, one Consul agent that is its own server, one etcd")
+		"; servers: started by internal/testbed, one Consul agent that is its own server, one etcd")
 }
 
-// processor is the name of the CPU, where the system says it.
+// processor returns the name of the CPU, or "unknown".
 func processor() string {
 	f, err := os.Open("/proc/cpuinfo")
 	if err != nil {
@@ -191,7 +196,7 @@ func processor() string {
 	return "unknown"
 }
 
-// commit is that of the tree which is measured.
+// commit returns the commit of the tree that is measured.
 func commit() string {
 	text, err := exec.Command("git", "describe", "--always", "--dirty").Output()
 	if err != nil {
@@ -200,7 +205,7 @@ func commit() string {
 	return "at " + strings.TrimSpace(string(text))
 }
 
-// root is the folder of the main module.
+// root returns the folder of the main module.
 func root() (string, error) {
 	text, err := exec.Command("go", "env", "GOMOD").Output()
 	if err != nil {

@@ -11,21 +11,21 @@ import (
 	"strings"
 )
 
-// likes are the policies whose picks do the same kind of work, the one of gRPC's that the others are compared with first, or ""
-// where there is none. One that weighs nothing is always quicker than one that does, and no measure of it.
+// likes groups the policies whose picks do the same kind of work. The first of a group is gRPC's, and the others are compared with it. It
+// is "" if gRPC has none. Policies of different groups are not compared: a policy without weights is always quicker than a weighted one.
 var likes = []struct {
 	kind     string
 	policies []string
 }{
 	{"in turn", []string{"round_robin", "random_subsetting_experimental", "rollcall_round_robin"}},
-	{"own zone first", []string{"", "rollcall_zone", "rollcall_zone/spills"}}, // gRPC has none that does it without xDS
+	{"own zone first", []string{"", "rollcall_zone", "rollcall_zone/spills"}}, // gRPC does this only with xDS
 	{"by weight", []string{"weighted_round_robin", "rollcall_weighted", "rollcall_weighted/far_apart"}},
 	{"by load", []string{"least_request_experimental", "rollcall_p2c"}},
 	{"by hash", []string{"ring_hash_experimental"}},
 	{"the first", []string{"pick_first"}},
 }
 
-// likesOf returns what policy goes by, and whom it is compared with.
+// likesOf returns the kind of work of a policy, and the policy that it is compared with.
 func likesOf(policy string) (kind, floor string) {
 	for _, l := range likes {
 		if slices.Contains(l.policies, policy) {
@@ -35,7 +35,7 @@ func likesOf(policy string) (kind, floor string) {
 	return "otherwise", policy
 }
 
-// picks runs the benchmark of every balancing policy, ours and grpc-go's, that stands in grpcx/internal/picks.
+// picks runs the benchmark of all balancing policies, ours and grpc-go's, in grpcx/internal/picks.
 func (b *bench) picks() error {
 	root, err := root()
 	if err != nil {
@@ -67,7 +67,7 @@ func (b *bench) picks() error {
 //
 //	BenchmarkPick/3/round_robin#07-2   100   7.1 ns/op   0 B/op   0 allocs/op
 //
-// in which #07 is the turn, from the second on.
+// in which #07 is the number of the turn. The first turn has no number.
 func (b *bench) pick(line string) bool {
 	fields := strings.Fields(line)
 	if len(fields) < 8 {

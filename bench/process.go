@@ -12,13 +12,13 @@ import (
 	"github.com/rollcall-go/rollcall/bench/contender"
 )
 
-// childVariable tells the program that it is to run a contender.
+// childVariable tells the program to run a contender.
 const childVariable = "ROLLCALL_BENCH_CONTENDER"
 
 // verboseVariable lets the contenders, and Rollcall's servers, log to the standard error.
 const verboseVariable = "ROLLCALL_BENCH_VERBOSE"
 
-// process is one that runs a contender, behind a proxy that counts.
+// process runs a contender, behind a proxy that counts.
 type process struct {
 	contender.Contender
 	proxy *proxy
@@ -40,7 +40,7 @@ func start(c contender.Contender, address string) (*process, error) {
 	p.cmd = exec.Command(self)
 	p.cmd.Env = append(os.Environ(), childVariable+"=1")
 	if os.Getenv(verboseVariable) != "" {
-		p.cmd.Stderr = os.Stderr // where contenders log
+		p.cmd.Stderr = os.Stderr // contenders log to it
 	}
 	if p.in, err = p.cmd.StdinPipe(); err != nil {
 		return nil, err
@@ -79,13 +79,13 @@ func (p *process) ask(q ask) (answer, error) {
 	return a, nil
 }
 
-// expectation is what a set has to be.
+// expectation describes the set that is expected.
 type expectation struct {
 	has, hasnt string
 	len        int // -1 is any
 }
 
-// after makes the change and returns how long after its end, and after its beginning, the contender held a set as expected.
+// after makes the change and returns how long after its end, and after its beginning, the contender had a set as expected.
 func (p *process) after(e expectation, limit time.Duration, change func() error) (sinceEnd, sinceBegin time.Duration, never bool, err error) {
 	if _, err = p.ask(ask{Do: "expect", Has: e.has, Hasnt: e.hasnt, Len: e.len}); err != nil {
 		return 0, 0, false, err
@@ -96,11 +96,11 @@ func (p *process) after(e expectation, limit time.Duration, change func() error)
 	}
 	end := time.Now()
 	a, err := p.ask(ask{Do: "await", Limit: limit})
-	// The monotonic clocks of two processes differ; the wall clock of the machine is one.
+	// The monotonic clocks of two processes differ; the wall clock is the same for both.
 	return a.At.Sub(end.Round(0)), a.At.Sub(begin.Round(0)), a.Never, err
 }
 
-// follow begins a watch and waits until it holds n instances.
+// follow begins a watch and waits until it has n instances.
 func (p *process) follow(service string, n int, probe bool) error {
 	do := "watch"
 	if probe {
@@ -112,12 +112,12 @@ func (p *process) follow(service string, n int, probe bool) error {
 	})
 	if err == nil && never {
 		a, _ := p.ask(ask{Do: "usage"})
-		err = fmt.Errorf("%s: did not hold the %d instances within a minute, but %d", p.Name, n, a.Size)
+		err = fmt.Errorf("%s: did not have the %d instances within a minute, but %d", p.Name, n, a.Size)
 	}
 	return err
 }
 
-// stop ends the process, which has nothing to leave in order.
+// stop kills the process, which needs no orderly end.
 func (p *process) stop() {
 	p.in.Close()
 	p.cmd.Process.Kill()

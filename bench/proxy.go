@@ -9,7 +9,7 @@ import (
 	"sync/atomic"
 )
 
-// proxy stands between one contender and the registry, and counts.
+// proxy forwards the connections of one contender to the registry, and counts.
 type proxy struct {
 	lis    net.Listener
 	target string
@@ -34,7 +34,7 @@ func newProxy(target string) (*proxy, error) {
 
 func (p *proxy) address() string { return p.lis.Addr().String() }
 
-// counts are those of a proxy at one time.
+// counts is what a proxy has counted until some time.
 type counts struct{ connections, requests, bytes, open int64 }
 
 func (p *proxy) counts() counts {
@@ -43,12 +43,12 @@ func (p *proxy) counts() counts {
 	return counts{p.connections.Load(), p.requests.Load(), p.toRegistry.Load() + p.fromRegistry.Load(), int64(len(p.open))}
 }
 
-// since is what came after an earlier time; open is that of now.
+// since returns what was counted after e. Its open is the present number.
 func (c counts) since(e counts) counts {
 	return counts{c.connections - e.connections, c.requests - e.requests, c.bytes - e.bytes, c.open}
 }
 
-// sever breaks all connections and accepts none that lives, until mend.
+// sever breaks all connections, and each new one at once, until mend.
 func (p *proxy) sever() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -84,8 +84,8 @@ func (p *proxy) accept() {
 	}
 }
 
-// carry joins a connection to one of the registry. Where there is none, it ends: what a load balancer in front of a dead
-// server does.
+// carry joins a connection to a connection to the registry. If the registry accepts none, c is closed, as by a load balancer in front
+// of a dead server.
 func (p *proxy) carry(c net.Conn) {
 	defer c.Close()
 	r, err := net.Dial("tcp", p.target)
@@ -115,7 +115,7 @@ func (p *proxy) carry(c net.Conn) {
 	both.Wait()
 }
 
-// pipe copies until one of the two ends.
+// pipe copies until one of the connections ends.
 func pipe(to, from net.Conn, n *atomic.Int64, requests io.Writer) {
 	buffer := make([]byte, 64<<10)
 	for {
@@ -135,14 +135,14 @@ func pipe(to, from net.Conn, n *atomic.Int64, requests io.Writer) {
 	}
 }
 
-// requestCounter counts the requests in what a client sends: those of HTTP/1.1, of which one client sends the next only after
-// the answer, and the messages of gRPC, which are frames of HTTP/2 that hold data.
+// requestCounter counts the requests in what a client sends. With HTTP/1.1, a client sends the next request only after the answer to the
+// last one. With gRPC, each frame of HTTP/2 with data counts as a request.
 type requestCounter struct {
 	count  *atomic.Int64
 	began  bool
 	http2  bool
-	header []byte // of a frame, as far as it has come
-	skip   int    // bytes that are left of the preface or of a frame
+	header []byte // of a frame, as far as it was received
+	skip   int    // bytes of the preface or of a frame that are still to come
 }
 
 var preface = []byte("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")

@@ -17,7 +17,7 @@ import (
 	pb "google.golang.org/grpc/interop/grpc_testing"
 )
 
-func TestProxyCountsRequests(t *testing.T) {
+func TestProxy_CountsRequests(t *testing.T) {
 	web := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { io.Copy(w, r.Body) }))
 	defer web.Close()
 	p, err := newProxy(web.Listener.Addr().String())
@@ -41,7 +41,7 @@ func TestProxyCountsRequests(t *testing.T) {
 	client.CloseIdleConnections()
 }
 
-func TestProxyCountsMessages(t *testing.T) {
+func TestProxy_CountsMessages(t *testing.T) {
 	lis, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -79,7 +79,7 @@ func TestProxyCountsMessages(t *testing.T) {
 }
 
 // Frames are counted however the bytes are cut.
-func TestRequestCounterOfFrames(t *testing.T) {
+func TestRequestCounter_CountsFrames(t *testing.T) {
 	var sent []byte
 	sent = append(sent, preface...)
 	frame := func(kind byte, n int) {

@@ -10,10 +10,10 @@ import (
 	"github.com/rollcall-go/rollcall/registry"
 )
 
-// handsOutFew reports whether a picker would never hold one more than n: go-zero's resolver hands a subset of 32 to gRPC.
+// handsOutFew reports whether a picker never has more than n instances: go-zero's resolver gives gRPC a subset of 32.
 func handsOutFew(c contender.Contender, n int) bool { return c.Form == contender.GoZero && n >= 32 }
 
-// quiet measures how long after a registration its watcher, and gRPC's picker, hold it, while nothing else happens.
+// quiet measures how long after a registration a watcher and gRPC's picker have it, while nothing else happens.
 func (b *bench) quiet() error {
 	for _, backend := range b.backends {
 		for _, n := range b.Sizes {
@@ -37,7 +37,7 @@ func (b *bench) quiet() error {
 					b.report.text(key{"quiet", backend, fmt.Sprintf("%d instances", n), toPicker, c.Name}, "hands gRPC 32 at the most")
 				}
 			}
-			if err := b.stores[backend].restart(false); err != nil { // what stays registered makes every further write to a Consul agent dearer
+			if err := b.stores[backend].restart(false); err != nil { // each instance that stays registered makes further writes to a Consul agent slower
 				return err
 			}
 		}
@@ -57,9 +57,9 @@ func (f *quietFollower) String() string { return f.contender.Name + " " + f.figu
 
 const toWatcher, toPicker = "to the watcher", "to the picker"
 
-// groups are those that run at the same time, and whose changes take turns. In etcd they are all in one, since a machine that is
-// slower for some seconds would decide about tenths of a millisecond otherwise: each has a service of its own, and hears nothing
-// of the others'. In Consul each is alone: the more an agent has registered the longer it takes.
+// groups returns groups of contenders that run at the same time and whose changes take turns. In etcd all are in one group, since the
+// differences are tenths of a millisecond, and a machine that is slower for some seconds must affect all of them. Each has a service of
+// its own, and does not see the others' changes. In Consul each is alone, since an agent is slower the more is registered with it.
 func (b *bench) groups(backend string, n int) [][]*quietFollower {
 	var all []*quietFollower
 	for _, c := range b.contenders(backend) {
@@ -98,8 +98,8 @@ func (b *bench) populateFor(groups [][]*quietFollower, n int) error {
 	return nil
 }
 
-// lives is how many processes of each follow one another in a round. In etcd, how soon one that slept goes on depends for as long as it
-// lives on where the system has placed it, by as much as the contenders differ.
+// lives returns how many processes of each contender run one after another in a round. In etcd, how soon a sleeping process continues
+// depends on the processor on which the system has placed it, by as much as the contenders differ.
 func (b *bench) lives(backend string) int {
 	if backend == "etcd" {
 		return b.Lives
@@ -107,7 +107,7 @@ func (b *bench) lives(backend string) int {
 	return 1
 }
 
-// quietLife starts a group, and lets one instance more register for each of them, and leave, again and again.
+// quietLife starts a group. Again and again one more instance registers for each contender of the group, and deregisters.
 func (b *bench) quietLife(group []*quietFollower, n, life int) error {
 	for _, f := range group {
 		var err error
@@ -122,9 +122,9 @@ func (b *bench) quietLife(group []*quietFollower, n, life int) error {
 	changes := b.changes(group[0].contender, n)
 	for i := range changes {
 		number := n + life*changes + i
-		order := rand.Perm(len(group)) // none is always the one after another that has much to clear away
+		order := rand.Perm(len(group)) // so that no contender always follows the same other one, which may still be cleaning up
 		if i == 0 {
-			slices.Sort(order) // the report goes by what comes first
+			slices.Sort(order) // the report lists contenders in the order of their first figures
 		}
 		for _, k := range order {
 			if err := b.quietPut(group[k], instance(group[k].service, number), n, len(group)); err != nil {
@@ -135,7 +135,7 @@ func (b *bench) quietLife(group []*quietFollower, n, life int) error {
 			in := instance(f.service, number)
 			time.Sleep(b.pause(f.contender, n, len(group)))
 			remove := func() error { return b.stores[f.contender.Backend].remove(f.contender.Form, in) }
-			if _, _, _, err := f.after(expectation{hasnt: in.Address, len: -1}, b.Patience, remove); err != nil {
+			if _, _, _, err := f.after(expectation{hasnt: in.Address, len: -1}, b.Timeout, remove); err != nil {
 				return err
 			}
 		}
@@ -143,13 +143,13 @@ func (b *bench) quietLife(group []*quietFollower, n, life int) error {
 	return nil
 }
 
-// quietPut registers in, and reports how long it took until f held it.
+// quietPut registers in, and reports how long it took until f had it.
 func (b *bench) quietPut(f *quietFollower, in contender.Instance, n, group int) error {
 	c := f.contender
 	k := key{"quiet", c.Backend, fmt.Sprintf("%d instances", n), f.figure, c.Name}
 	time.Sleep(b.pause(c, n, group))
 	put := func() error { return b.stores[c.Backend].put(c.Form, in) }
-	sinceEnd, sinceBegin, never, err := f.after(expectation{has: in.Address, len: -1}, b.Patience, put)
+	sinceEnd, sinceBegin, never, err := f.after(expectation{has: in.Address, len: -1}, b.Timeout, put)
 	if err != nil {
 		return err
 	}
@@ -157,15 +157,15 @@ func (b *bench) quietPut(f *quietFollower, in contender.Instance, n, group int) 
 		b.report.text(k, "never")
 		return nil
 	}
-	// A watcher may hold it before the registration has returned: that is at once.
+	// A watcher may have it before the registration has returned; that counts as 0.
 	b.report.add(k, "ms", milliseconds(max(sinceEnd, 0)))
 	k.figure += ", since the write began"
 	b.report.add(k, "ms", milliseconds(sinceBegin))
 	return nil
 }
 
-// changes is how many there are in a life of c. There are fewer where each takes seconds, among many and for who asks now and then,
-// and more in etcd, where what is measured takes tenths of a millisecond, which vary by as much, most of all among few.
+// changes returns how many changes there are for one process of c. There are fewer if each takes seconds, as in large services and for
+// contenders that poll. There are more in etcd, since times of tenths of a millisecond vary by as much, most of all in small services.
 func (b *bench) changes(c contender.Contender, n int) int {
 	switch {
 	case c.Backend == "etcd" && n < 1000:
@@ -178,9 +178,9 @@ func (b *bench) changes(c contender.Contender, n int) int {
 	return b.Changes
 }
 
-// pause is how long nothing happens before a change among n that c follows, which takes turns with those of a group of so many. So
-// two changes of one service are at least twice as far apart as Rollcall's sets of n are in a storm, and for who asks now and then a
-// part of that time more, or each change would come just after it has asked.
+// pause returns how long nothing happens before a change among the n instances that c follows. The changes of a group take turns, so two
+// changes of one service are at least twice as far apart as Rollcall's sets of n instances are in a storm. For a contender that polls
+// a random part of its interval is added. Otherwise each change would come just after a poll.
 func (b *bench) pause(c contender.Contender, n, group int) time.Duration {
 	spacing, perInstance := registry.DefaultSpacing, registry.DefaultSpacingPerInstance
 	if c.Backend == "etcd" {

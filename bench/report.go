@@ -16,23 +16,23 @@ import (
 // key names a figure of a contender.
 type key struct{ scenario, backend, what, figure, contender string }
 
-// measured is what there is of it.
+// measured has all samples of a figure.
 type measured struct {
 	key
 	unit    string
 	samples []float64
-	texts   []string // where there is no figure, such as "never"
+	texts   []string // instead of a figure, such as "never"
 }
 
-// report holds the figures in the order in which they came up.
+// report has the figures in the order in which they were first reported.
 type report struct {
 	Head []string
 
-	mu  sync.Mutex // what all go through at once is reported at once
+	mu  sync.Mutex // contenders that run at the same time report at the same time
 	all []*measured
 }
 
-// of is called with mu held.
+// of requires that mu is locked.
 func (r *report) of(k key) *measured {
 	for _, m := range r.all {
 		if m.key == k {
@@ -75,6 +75,8 @@ func floorOf(k key) string {
 	case "picks":
 		_, floor := likesOf(k.contender)
 		return floor
+	case "http":
+		return staticList
 	case "calls":
 		if k.what == "three servers" && k.figure != "failed calls" {
 			return staticList
@@ -109,7 +111,7 @@ func (m *measured) rank() int {
 	return 2
 }
 
-// rows are the figures, those of one kind side by side, and the floor first, then ours, then the others.
+// rows returns the figures in rows: figures of the same kind side by side, the floor first, then ours, then the others.
 func (r *report) rows() []*measured {
 	kinds := map[key]int{}
 	for _, m := range r.all {
@@ -191,7 +193,7 @@ func (r *report) markdown(w io.Writer) {
 	}
 }
 
-// cell is what the table says of m.
+// cell returns the text of m in the table.
 func (r *report) cell(m *measured) string {
 	middle, spread, ratio := r.figures(m)
 	text := middle
@@ -217,7 +219,7 @@ func (r *report) json(w io.Writer) error {
 		Contender string    `json:"contender"`
 		Unit      string    `json:"unit,omitempty"`
 		Samples   []float64 `json:"samples"`
-		Instead   []string  `json:"instead,omitempty"` // of figures that there are not
+		Instead   []string  `json:"instead,omitempty"` // the texts instead of figures
 	}
 	out := struct {
 		Head []string `json:"head"`

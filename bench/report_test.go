@@ -12,7 +12,7 @@ import (
 	"testing"
 )
 
-func TestReport(t *testing.T) {
+func TestReport_Markdown(t *testing.T) {
 	r := &report{Head: []string{"command: x"}}
 	add := func(name string, v ...float64) {
 		for _, v := range v {
@@ -56,8 +56,8 @@ func TestReport(t *testing.T) {
 	}
 }
 
-// TestReportAtOnce is of a loss, which all the processes report when they are over it.
-func TestReportAtOnce(t *testing.T) {
+// TestReport_AcceptsFiguresAtOnce is of a loss, which all the processes report when they are over it.
+func TestReport_AcceptsFiguresAtOnce(t *testing.T) {
 	r := &report{}
 	var waiting sync.WaitGroup
 	for i := range 100 {
@@ -78,7 +78,7 @@ func TestReportAtOnce(t *testing.T) {
 	}
 }
 
-func TestPickLine(t *testing.T) {
+func TestPick_ReadsLine(t *testing.T) {
 	b := &bench{report: &report{}}
 	for _, line := range []string{
 		"BenchmarkPick/100/rollcall_zone/spills-2         	 1000	         9.25 ns/op	       0 B/op	       3 allocs/op",

@@ -14,8 +14,8 @@ import (
 	"github.com/rollcall-go/rollcall/internal/testbed"
 )
 
-// store is the registry that the contenders follow, and the hand that writes to it. It writes in the same way for all of them:
-// no contender's registrations are part of a measurement, but for rolling restarts.
+// store is the registry that the contenders follow. The bench writes to it in the same way for all of them: no measurement except the
+// rolling restarts includes a contender's own registrations.
 type store interface {
 	address() string
 	put(contender.Form, ...contender.Instance) error
@@ -72,15 +72,15 @@ func (s *consulStore) remove(_ contender.Form, list ...contender.Instance) error
 	})
 }
 
-// beat gives the sign of life that services give all the time. An agent that starts again keeps the status of those that ever
-// gave one.
+// beat passes the checks of the instances, as services do all the time. A restarted agent keeps the status of every check that was
+// passed at least once.
 func (s *consulStore) beat(list ...contender.Instance) error {
 	return sideBySide(list, func(in contender.Instance) error {
 		return s.client.Agent().UpdateTTL("ttl:"+in.Service+":"+in.ID(), "", api.HealthPassing)
 	})
 }
 
-// sideBySide does f with each, eight at a time; a single one takes no detour.
+// sideBySide calls f for each instance, eight at a time. It calls f directly if there is only one instance.
 func sideBySide(list []contender.Instance, f func(contender.Instance) error) error {
 	if len(list) == 1 {
 		return f(list[0])
@@ -125,7 +125,7 @@ func (s *etcdStore) connect() (err error) {
 func (s *etcdStore) address() string { return s.server.Addr() }
 func (s *etcdStore) kill()           { s.server.Kill() }
 
-// restart connects anew: a client that has failed for a while pauses, and would announce late what others wait for.
+// restart connects again: a client that has failed for a while pauses, and would register instances late.
 func (s *etcdStore) restart(k bool) error {
 	s.client.Close()
 	s.server.Restart(k)
@@ -147,7 +147,7 @@ func (s *etcdStore) remove(f contender.Form, list ...contender.Instance) error {
 	})
 }
 
-// write makes a revision for each instance, as services do, each of which writes itself.
+// write makes a revision for each instance, as services do when each writes its own entry.
 func (s *etcdStore) write(list []contender.Instance, op func(contender.Instance) clientv3.Op) error {
 	return sideBySide(list, func(in contender.Instance) error {
 		ctx, end := context.WithTimeout(context.Background(), 30*time.Second)
@@ -159,7 +159,7 @@ func (s *etcdStore) write(list []contender.Instance, op func(contender.Instance)
 	})
 }
 
-// compact throws the history away, up to now.
+// compact removes the history up to now.
 func (s *etcdStore) compact() error {
 	ctx, end := context.WithTimeout(context.Background(), 30*time.Second)
 	defer end()
@@ -171,7 +171,7 @@ func (s *etcdStore) compact() error {
 	return err
 }
 
-// population are n instances of a service, at addresses of their own that nobody listens at.
+// population returns n instances of a service. No server listens at their addresses.
 func population(service string, n int) []contender.Instance {
 	list := make([]contender.Instance, n)
 	for i := range list {

@@ -7,11 +7,11 @@ import (
 	"github.com/rollcall-go/rollcall/bench/contender"
 )
 
-// storm registers instances one by one and deregisters them one by one, and measures what it costs those who watch.
+// storm registers instances one by one, deregisters them one by one, and measures what that costs a watcher.
 func (b *bench) storm() error {
 	for _, backend := range b.backends {
 		err := b.eachInTurn("storm", backend, func(round int, c contender.Contender) error {
-			// A service of its own, so that what is left of the one before is nobody's.
+			// Each has a service of its own, so that no contender sees what the one before has left.
 			return b.stormOnce(c, serviceOf("storm", c, round))
 		})
 		if err != nil {
@@ -38,7 +38,7 @@ func (b *bench) stormOnce(c contender.Contender, service string) error {
 	if err != nil {
 		return err
 	}
-	if _, err := p.ask(ask{Do: "mark"}); err != nil {
+	if _, err := p.ask(ask{Do: "reset"}); err != nil {
 		return err
 	}
 	traffic := p.proxy.counts()
@@ -62,13 +62,13 @@ func (b *bench) stormOnce(c contender.Contender, service string) error {
 	return nil
 }
 
-// smallStorm is the size of those of stormEnds.
+// smallStorm is the size of the storms of stormEnds.
 const smallStorm = 20
 
-// stormEnds adds the ends of small storms to those of the large ones, of which there are too few: an end takes tenths of a
-// millisecond, and by half more while the machine is slower. So all contenders are there at the same time, each with a service of
-// its own, the storms take turns, and the processes live no longer than in quiet. Who asks now and then is left out: its last set
-// comes when it asks next, in seconds.
+// stormEnds adds the ends of small storms to the ends of the large ones, which are too few: an end takes tenths of a millisecond, and half
+// as long again while the machine is slower. So all contenders run at the same time, each with a service of its own, the storms take
+// turns, and each process lives as long as in quiet. Contenders that poll are left out: their last set comes with the next poll, after
+// seconds.
 func (b *bench) stormEnds(backend string, life int) error {
 	type follower struct {
 		c    contender.Contender
@@ -98,7 +98,7 @@ func (b *bench) stormEnds(backend string, life int) error {
 	return nil
 }
 
-// awaitStorm has c follow a service of one instance, and returns n others.
+// awaitStorm makes c follow a service of one instance, and returns n other instances.
 func (b *bench) awaitStorm(c contender.Contender, service string, n int) (*process, []contender.Instance, error) {
 	s := b.stores[c.Backend]
 	list := population(service, n+1)
@@ -134,7 +134,7 @@ func (b *bench) onAndOff(c contender.Contender, p *process, list []contender.Ins
 			return err
 		}
 	}
-	late, _, never, err := p.after(expectation{hasnt: last.Address, len: 1}, b.Patience, func() error { return s.remove(c.Form, last) })
+	late, _, never, err := p.after(expectation{hasnt: last.Address, len: 1}, b.Timeout, func() error { return s.remove(c.Form, last) })
 	if err != nil {
 		return err
 	}

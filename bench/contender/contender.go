@@ -1,4 +1,4 @@
-// Package contender holds what the bench compares: each way to follow a service, used as its own documentation says.
+// Package contender has what the bench compares: each way to follow a service, used as its own documentation says.
 package contender
 
 import (
@@ -13,7 +13,7 @@ type Set struct {
 	Has func(address string) bool
 }
 
-// Client is one program's client of the registry.
+// Client is the registry client of one program.
 type Client interface {
 	// Watch calls got with each set that the contender hands out, one after another, for as long as the client is open. It may
 	// block for the first set.
@@ -28,23 +28,23 @@ type Contender struct {
 	Module  string // whose version the report names
 	Floor   bool   // no library: the least that can be done by hand
 	Ours    bool
-	Form    Form // in which the instances stand in the registry
-	// Asks is how often it asks, where it is not told. 0 is that it is told.
+	Form    Form // of the instances in the registry
+	// Asks is the interval at which it polls. 0 means that it does not poll, but gets changes pushed.
 	Asks time.Duration
 
-	// Open returns a client of the registry at address. Nil where the contender is for gRPC alone.
+	// Open returns a client of the registry at address. It is nil if the contender is for gRPC only.
 	Open func(address string) (Client, error)
-	// Dial returns a gRPC channel that balances by the policy. Nil where the contender has no gRPC resolver.
+	// Dial returns a gRPC channel that balances by the policy. It is nil if the contender has no gRPC resolver.
 	Dial func(address, service, policy string, opts ...grpc.DialOption) (*grpc.ClientConn, func(), error)
 }
 
-// All are the contenders, the floor of a backend first, then ours.
+// All has the contenders of both backends: the floor of a backend first, then ours.
 var All = []Contender{
 	bareConsul, rollcallConsul, goKitConsul, grpcConsulResolver, goMicroConsul, kitexConsul,
 	bareEtcd, rollcallEtcd, goKitEtcd, etcdNaming, goZero, goMicroEtcd,
 }
 
-// Of returns those of one backend.
+// Of returns the contenders of one backend.
 func Of(backend string) (list []Contender) {
 	for _, c := range All {
 		if c.Backend == backend {

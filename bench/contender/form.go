@@ -10,14 +10,14 @@ import (
 	"github.com/rollcall-go/rollcall/registry"
 )
 
-// Form says how an instance stands in etcd: every framework has its own, and each contender reads its own. In Consul all of
-// them read the same entries.
+// Form is the format of an instance in etcd: every framework has its own, and each contender reads its own. In Consul all of them
+// read the same entries.
 type Form string
 
 const (
 	Agent    Form = "agent"    // a service of the Consul agent
 	Rollcall Form = "rollcall" // the JSON of an instance
-	Naming   Form = "naming"   // that of etcd's own naming, which the bare watch reads too
+	Naming   Form = "naming"   // the format of etcd's own naming, which the bare watch reads too
 	GoKit    Form = "gokit"    // the bare address, under any key
 	GoZero   Form = "gozero"   // the bare address, under a number
 	GoMicro  Form = "gomicro"  // the JSON of a service with one node
@@ -34,24 +34,24 @@ func (f Form) Prefix(service string) string {
 	return "bench-" + string(f) + "/" + service + "/"
 }
 
-// Instance is what is written. Every form that has a place for it holds the same version, zone and metadata.
+// Instance is what is written. In every form with fields for them, all instances have the same version, zone and metadata.
 type Instance struct {
 	Number  int
 	Service string
 	Address string
 }
 
-// ID is the instance's, within its service.
+// ID returns the ID of the instance, which is unique in its service.
 func (in Instance) ID() string { return fmt.Sprintf("i-%06d", in.Number) }
 
-// HostPort is the address in parts.
+// HostPort returns the two parts of the address.
 func (in Instance) HostPort() (string, int) {
 	host, port, _ := net.SplitHostPort(in.Address)
 	n, _ := strconv.Atoi(port)
 	return host, n
 }
 
-// Version, Zone and Metadata are those of every instance.
+// Version, Zone and Metadata are the same for every instance.
 const (
 	Version = "1.4.2"
 	Zone    = "eu-1a"
@@ -59,7 +59,7 @@ const (
 
 var Metadata = map[string]string{"commit": "9fceb02d0ae598e95dc970b74767f19372d61af8", "team": "payments"}
 
-// KeyValue is the instance as it stands in etcd.
+// KeyValue returns the key and the value of the instance in etcd.
 func (in Instance) KeyValue(f Form) (key, value string) {
 	var v any
 	key = f.Prefix(in.Service) + in.ID()

@@ -17,7 +17,7 @@ import (
 )
 
 // What the bench writes for Rollcall is what Rollcall writes.
-func TestRollcallForm(t *testing.T) {
+func TestKeyValue_IsWhatRollcallWrites(t *testing.T) {
 	server := testbed.StartEtcd(t)
 	r, err := OpenRollcall("etcd", server.Addr())
 	if err != nil {
@@ -32,14 +32,14 @@ func TestRollcallForm(t *testing.T) {
 		t.Fatal(err)
 	}
 	key, value := in.KeyValue(Rollcall)
-	stands := valueAt(t, server, key)
-	if stands != value {
-		t.Errorf("Rollcall writes %s, and the bench %s", stands, value)
+	stored := valueAt(t, server, key)
+	if stored != value {
+		t.Errorf("Rollcall writes %s, and the bench %s", stored, value)
 	}
 }
 
 // What the bench writes for go-micro is what go-micro writes.
-func TestGoMicroForm(t *testing.T) {
+func TestKeyValue_IsWhatGoMicroWrites(t *testing.T) {
 	server := testbed.StartEtcd(t)
 	r := microetcd.NewRegistry(microregistry.Addrs(server.Addr()))
 	in := Instance{Number: 7, Service: "s", Address: "10.0.0.7:9000"}
@@ -50,19 +50,19 @@ func TestGoMicroForm(t *testing.T) {
 		t.Fatal(err)
 	}
 	key, value := in.KeyValue(GoMicro)
-	stands := valueAt(t, server, key)
+	stored := valueAt(t, server, key)
 	var theirs, ours any
-	for text, to := range map[string]*any{stands: &theirs, value: &ours} {
+	for text, to := range map[string]*any{stored: &theirs, value: &ours} {
 		if err := json.Unmarshal([]byte(text), to); err != nil {
 			t.Fatal(err)
 		}
 	}
 	if !reflect.DeepEqual(theirs, ours) {
-		t.Errorf("go-micro writes %s, and the bench %s", stands, value)
+		t.Errorf("go-micro writes %s, and the bench %s", stored, value)
 	}
 }
 
-// valueAt is what stands at a key.
+// valueAt returns the value at a key.
 func valueAt(t *testing.T, server *testbed.Etcd, key string) string {
 	t.Helper()
 	c, err := clientv3.New(clientv3.Config{Endpoints: []string{server.Addr()}})

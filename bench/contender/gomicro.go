@@ -12,16 +12,16 @@ import (
 	"go-micro.dev/v4/selector"
 )
 
-// go-micro takes from Consul what is not critical, and cannot be told to take only what passes.
+// go-micro reads all instances from Consul that are not critical, and cannot be told to read passing ones only.
 var goMicroConsul = Contender{Name: "go-micro", Backend: "consul", Module: "github.com/go-micro/plugins/v4/registry/consul", Form: Agent,
 	Open: openGoMicro(microconsul.NewRegistry)}
 
 var goMicroEtcd = Contender{Name: "go-micro", Backend: "etcd", Module: "github.com/go-micro/plugins/v4/registry/etcd", Form: GoMicro,
 	Open: openGoMicro(microetcd.NewRegistry)}
 
-// goMicroClient is the selector of a go-micro client: one for the process, over a cache that a watcher keeps up to date for
-// each service. The cache tells nobody of a change; each call asks the selector, and so does this, after each event that the
-// cache has taken, and once a callInterval: the cache reads anew what is older than its minute only when somebody asks.
+// goMicroClient has the selector of a go-micro client: one for the process, over a cache that a watcher updates for each service. The
+// cache does not report changes; each call asks the selector. So goMicroClient asks it after each event that the cache has received, and
+// once each callInterval, because the cache replaces an entry that is older than a minute only when it is asked for that.
 type goMicroClient struct {
 	*bare
 	selector selector.Selector
@@ -30,7 +30,7 @@ type goMicroClient struct {
 	services map[string]*goMicroService
 }
 
-// callInterval is how often somebody calls, where a contender's set depends on it that somebody does.
+// callInterval is the interval of calls for contenders that update their set only when there are calls.
 const callInterval = time.Second
 
 func openGoMicro(registry func(...microregistry.Option) microregistry.Registry) func(string) (Client, error) {
@@ -56,7 +56,7 @@ func (c *goMicroClient) Watch(service string, got func(Set)) error {
 	return nil
 }
 
-// service is that of the name, made when it is first asked for.
+// service returns the service with that name. The first call for a name makes it.
 func (c *goMicroClient) service(name string) *goMicroService {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -70,7 +70,7 @@ func (c *goMicroClient) service(name string) *goMicroService {
 
 // goMicroService is a service that is watched.
 type goMicroService struct {
-	events chan struct{} // the cache has taken some
+	events chan struct{} // the cache has received some
 	read   atomic.Bool   // the cache has read anew
 
 	mu       sync.Mutex
@@ -101,7 +101,7 @@ func (c *goMicroClient) follow(name string, s *goMicroService) {
 	}
 }
 
-// ask is what a call does, with a strategy that takes all the nodes in place of one.
+// ask does what a call does, with a strategy that returns all nodes instead of one.
 func (c *goMicroClient) ask(service string) (set Set, ok bool) {
 	var list []string
 	_, err := c.selector.Select(service, selector.WithStrategy(func(all []*microregistry.Service) selector.Next {
@@ -142,7 +142,7 @@ func (h *heard) Watch(opts ...microregistry.WatchOption) (microregistry.Watcher,
 	return &heardWatcher{Watcher: w, service: h.service(o.Service)}, nil
 }
 
-// heardWatcher knows that the cache has taken an event when it asks for the next.
+// heardWatcher knows that the cache has processed an event when the cache asks for the next one.
 type heardWatcher struct {
 	microregistry.Watcher
 	service *goMicroService
@@ -153,7 +153,7 @@ func (w *heardWatcher) Next() (*microregistry.Result, error) {
 	if w.gave {
 		select {
 		case w.service.events <- struct{}{}:
-		default: // the one that waits stands for both
+		default: // the event that waits serves for both
 		}
 	}
 	r, err := w.Watcher.Next()

@@ -34,13 +34,13 @@ func openKitex(address string) (Client, error) {
 		return nil, err
 	}
 	c := &kitexClient{bare: newBare(), resolver: r, services: map[string]rpcinfo.EndpointInfo{}}
-	// The options are those of a client that was given none.
+	// These are the options of a client that was made without options.
 	c.balancer = lbcache.NewBalancerFactory(r, loadbalance.NewWeightedBalancer(), lbcache.Options{Cacheable: true})
 	c.loops.Go(c.call)
 	return c, nil
 }
 
-// Watch fails where the service has no instance, as a call does. Later on the balancer keeps the last ones instead.
+// Watch fails if the service has no instance, as a call does. Later the balancer keeps the last instances instead.
 func (c *kitexClient) Watch(service string, got func(Set)) error {
 	to := rpcinfo.NewEndpointInfo(service, "", nil, nil)
 	key := c.resolver.Name() + ":" + c.resolver.Target(c.ctx, to)
@@ -67,7 +67,7 @@ func (c *kitexClient) Watch(service string, got func(Set)) error {
 	return nil
 }
 
-// call does what calls do with a balancer. One that nobody asks for a picker is thrown away after 15 to 30 s.
+// call uses the balancers as calls do. Kitex removes a balancer that was not asked for a picker for 15 to 30 s.
 func (c *kitexClient) call() {
 	calls := time.NewTicker(callInterval)
 	defer calls.Stop()

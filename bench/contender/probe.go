@@ -7,8 +7,7 @@ import (
 	"google.golang.org/grpc/connectivity"
 )
 
-// Probe is the name of a balancing policy that connects to nobody. It tells what gRPC's picker holds, from the moment on at
-// which gRPC has taken the picker.
+// Probe is the name of a balancing policy that makes no connection. It reports the set of gRPC's picker as soon as gRPC uses that picker.
 const Probe = "bench_probe"
 
 // Probed registers the policy, and has got called with each set that reaches its picker.
@@ -33,7 +32,7 @@ type probeBalancer struct {
 }
 
 func (b *probeBalancer) UpdateClientConnState(s balancer.ClientConnState) error {
-	b.cc.UpdateState(balancer.State{ConnectivityState: connectivity.Ready, Picker: nobody{}})
+	b.cc.UpdateState(balancer.State{ConnectivityState: connectivity.Ready, Picker: noPick{}})
 	b.got(setOf(s.ResolverState))
 	return nil
 }
@@ -43,9 +42,9 @@ func (b *probeBalancer) UpdateSubConnState(balancer.SubConn, balancer.SubConnSta
 func (b *probeBalancer) Close()                                                     {}
 func (b *probeBalancer) ExitIdle()                                                  {}
 
-// nobody is a picker for calls that are never made.
-type nobody struct{}
+// noPick is a picker for calls that are never made.
+type noPick struct{}
 
-func (nobody) Pick(balancer.PickInfo) (balancer.PickResult, error) {
+func (noPick) Pick(balancer.PickInfo) (balancer.PickResult, error) {
 	return balancer.PickResult{}, balancer.ErrNoSubConnAvailable
 }

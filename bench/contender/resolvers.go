@@ -17,7 +17,7 @@ import (
 	"google.golang.org/grpc/serviceconfig"
 )
 
-// Contenders that are resolvers of gRPC. A watcher of theirs is what gRPC is to them: somebody who takes states.
+// These contenders are resolvers of gRPC. Their watcher replaces gRPC, as the receiver of their states.
 
 var grpcConsulResolver = Contender{Name: "grpc-consul-resolver", Backend: "consul", Module: "github.com/mbobakov/grpc-consul-resolver", Form: Agent,
 	Open: func(address string) (Client, error) {
@@ -154,7 +154,7 @@ func (t taker) ParseServiceConfig(string) *serviceconfig.ParseResult {
 	return &serviceconfig.ParseResult{}
 }
 
-// setOf is the set of a state, by its endpoints where it has some.
+// setOf returns the set of a state: its endpoints, or its addresses if it has no endpoints.
 func setOf(s grpcresolver.State) Set {
 	if len(s.Endpoints) == 0 {
 		return Set{len(s.Addresses), func(address string) bool {

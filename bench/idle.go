@@ -7,16 +7,16 @@ import (
 	"github.com/rollcall-go/rollcall/bench/contender"
 )
 
-// crowd is many watches in one process.
-type crowd struct {
+// watches is many watches in one process.
+type watches struct {
 	of       string // what they watch, for the report
 	watchers int
 	service  func(i int) string
 }
 
-// crowd measures what crowds cost while nothing happens.
-func (b *bench) crowd() error {
-	name := func(i int) string { return fmt.Sprintf("crowd-%d", i) }
+// idle measures what many watches cost while nothing happens.
+func (b *bench) idle() error {
+	name := func(i int) string { return fmt.Sprintf("idle-%d", i) }
 	for _, backend := range b.backends {
 		var all []contender.Instance
 		for i := range b.Services + 1 {
@@ -30,11 +30,11 @@ func (b *bench) crowd() error {
 				return err
 			}
 		}
-		for _, cr := range []crowd{
+		for _, w := range []watches{
 			{fmt.Sprintf("%d of one service", b.SameService), b.SameService, func(int) string { return name(0) }},
 			{fmt.Sprintf("%d of one each", b.Services), b.Services, func(i int) string { return name(i + 1) }},
 		} {
-			if err := b.crowdOf(backend, cr); err != nil {
+			if err := b.idleWith(backend, w); err != nil {
 				return err
 			}
 		}
@@ -45,48 +45,50 @@ func (b *bench) crowd() error {
 	return nil
 }
 
-// idles is how long: on etcd for each periodic check to fall into it once, down to Rollcall's look at the store each 299 s.
-func (b *bench) idles(backend string) time.Duration {
+// idleTime returns how long the contenders idle. On etcd that includes each periodic check once; Rollcall's read of the store, each
+// 299 s, is the rarest.
+func (b *bench) idleTime(backend string) time.Duration {
 	if backend == "etcd" {
 		return 10 * b.Idle
 	}
 	return b.Idle
 }
 
-// crowdOf lets the contenders idle: on Consul one after another, for some are busy with it; on etcd all at once, where each takes
-// a fraction of a millisecond a second, of which one sample says nothing.
-func (b *bench) crowdOf(backend string, cr crowd) error {
+// idleWith lets the contenders idle with open watches. On Consul they idle one after another, because some are busy meanwhile. On etcd
+// they idle at the same time, in several processes each: a process uses a fraction of a millisecond of CPU a second, and one sample
+// of that says nothing.
+func (b *bench) idleWith(backend string, w watches) error {
 	if backend == "consul" {
-		return b.eachInTurn("crowd of "+cr.of, backend, func(_ int, c contender.Contender) error {
-			return b.crowdOnce(backend, cr, []contender.Contender{c})
+		return b.eachInTurn("idle, "+w.of, backend, func(_ int, c contender.Contender) error {
+			return b.idleOnce(backend, w, []contender.Contender{c})
 		})
 	}
 	for round := range b.Rounds {
-		b.say("crowd of %s, %s, round %d of %d: all", cr.of, backend, round+1, b.Rounds)
+		b.say("idle, %s, %s, round %d of %d: all", w.of, backend, round+1, b.Rounds)
 		var list []contender.Contender
 		for range b.Idlers {
 			list = append(list, b.contenders(backend)...)
 		}
-		if err := b.crowdOnce(backend, cr, list); err != nil {
+		if err := b.idleOnce(backend, w, list); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// idler is a process with a crowd.
+// idler is a process with many watches.
 type idler struct {
 	*process
-	empty, from answer // before there was a watch, and before it idled
+	empty, from answer // before the watches, and before the idle time
 	began       time.Time
 	traffic     counts
-	refused     bool // to open that many
+	refused     bool // to open so many watches
 }
 
-// crowdOnce runs a process for each of list, all of which idle at the same time.
-func (b *bench) crowdOnce(backend string, cr crowd, list []contender.Contender) error {
-	// A Consul agent keeps a connection whose client has died until the read on it has waited enough, which may be minutes. The
-	// next one would meet the limit of connections by what the one before has left.
+// idleOnce runs a process for each contender of list, and all processes idle at the same time.
+func (b *bench) idleOnce(backend string, w watches, list []contender.Contender) error {
+	// A Consul agent keeps the connection of a client that has died until its read times out, which may take minutes. So the next
+	// contender would find too few free connections.
 	if err := b.stores[backend].restart(true); err != nil {
 		return err
 	}
@@ -103,11 +105,11 @@ func (b *bench) crowdOnce(backend string, cr crowd, list []contender.Contender) 
 		}
 		i := &idler{process: p}
 		all = append(all, i)
-		if err := b.gather(cr, i); err != nil {
+		if err := b.gather(w, i); err != nil {
 			return err
 		}
 	}
-	time.Sleep(b.Idle / 5) // what follows the first set, such as a watch from there on, is no idling
+	time.Sleep(b.Idle / 5) // work after the first set, such as the start of a watch, is not part of the idle time
 	for _, i := range all {
 		i.traffic, i.began = i.proxy.counts(), time.Now()
 		var err error
@@ -115,9 +117,9 @@ func (b *bench) crowdOnce(backend string, cr crowd, list []contender.Contender) 
 			return err
 		}
 	}
-	time.Sleep(b.idles(backend))
+	time.Sleep(b.idleTime(backend))
 	for _, i := range all {
-		if err := b.reportCrowd(cr, i); err != nil {
+		if err := b.reportIdle(w, i); err != nil {
 			return err
 		}
 	}
@@ -125,29 +127,29 @@ func (b *bench) crowdOnce(backend string, cr crowd, list []contender.Contender) 
 }
 
 // gather opens the watches, and waits for their first sets.
-func (b *bench) gather(cr crowd, i *idler) (err error) {
+func (b *bench) gather(w watches, i *idler) (err error) {
 	if i.empty, err = i.ask(ask{Do: "usage"}); err != nil {
 		return err
 	}
 	began := time.Now()
-	for n := range cr.watchers {
-		if _, err := i.ask(ask{Do: "watch", Service: cr.service(n)}); err != nil {
+	for n := range w.watchers {
+		if _, err := i.ask(ask{Do: "watch", Service: w.service(n)}); err != nil {
 			i.refused = true
 			return nil
 		}
 	}
 	for {
 		now, err := i.ask(ask{Do: "usage"})
-		if err != nil || now.First >= cr.watchers || time.Since(began) > b.Patience/3 {
+		if err != nil || now.First >= w.watchers || time.Since(began) > b.Timeout/3 {
 			return err
 		}
 		time.Sleep(50 * time.Millisecond)
 	}
 }
 
-func (b *bench) reportCrowd(cr crowd, i *idler) error {
+func (b *bench) reportIdle(w watches, i *idler) error {
 	if i.refused {
-		b.report.text(key{"crowd", i.Backend, cr.of, "watchers without a set", i.Name}, "cannot open them")
+		b.report.text(key{"idle", i.Backend, w.of, "watchers without a set", i.Name}, "cannot open them")
 		return nil
 	}
 	idle, lasted := i.proxy.counts().since(i.traffic), time.Since(i.began).Seconds()
@@ -156,11 +158,11 @@ func (b *bench) reportCrowd(cr crowd, i *idler) error {
 		return err
 	}
 	figure := func(name, unit string, value float64) {
-		b.report.add(key{"crowd", i.Backend, cr.of, name, i.Name}, unit, value)
+		b.report.add(key{"idle", i.Backend, w.of, name, i.Name}, unit, value)
 	}
-	figure("watchers without a set", "", float64(cr.watchers-then.First))
+	figure("watchers without a set", "", float64(w.watchers-then.First))
 	figure("open connections", "", float64(idle.open))
-	// Who serves fewer watchers has no smaller figure for it.
+	// A contender that serves fewer watchers must not get a smaller figure for that.
 	if then.First > 0 {
 		figure("goroutines a watcher", "", float64(then.Goros-i.empty.Goros)/float64(then.First))
 		figure("heap a watcher", "kB", (float64(then.Heap)-float64(i.empty.Heap))/1e3/float64(then.First))
