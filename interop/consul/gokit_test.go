@@ -14,6 +14,7 @@ import (
 	"github.com/go-kit/log"
 	"github.com/hashicorp/consul/api"
 
+	"github.com/rollcall-go/rollcall/internal/watchtest"
 	"github.com/rollcall-go/rollcall/registry"
 )
 
@@ -26,7 +27,7 @@ func gokitClient(t *testing.T, address string) gokit.Client {
 	return gokit.NewClient(client)
 }
 
-func TestWeFindWhatGoKitAnnounces(t *testing.T) {
+func TestWatch_FindsRegistrationsOfGoKit(t *testing.T) {
 	agent, r := start(t)
 	const address = "10.0.0.1:80"
 	host, portText, _ := net.SplitHostPort(address)
@@ -35,15 +36,16 @@ func TestWeFindWhatGoKitAnnounces(t *testing.T) {
 		ID: "greeter-1", Name: "greeter", Address: host, Port: port, Tags: []string{"blue"}, Meta: map[string]string{"version": "1.2"},
 	}, log.NewNopLogger())
 	theirs.Register()
-	in := until(t, r, "greeter", address)[0]
+	w := watchtest.Watch(t, r, registry.Query{Service: "greeter"})
+	in := w.Until("the registration", watchtest.At(address)).Set[0]
 	if in.ID != "greeter-1" || in.Version != "1.2" || !slices.Equal(in.Tags, []string{"blue"}) {
 		t.Errorf("it is %+v", in)
 	}
 	theirs.Deregister()
-	until(t, r, "greeter")
+	w.Until("the deregistration", watchtest.Healthy(0))
 }
 
-func TestGoKitFindsWhatWeAnnounce(t *testing.T) {
+func TestRegister_IsFoundByGoKit(t *testing.T) {
 	agent, r := start(t)
 	instancer := gokit.NewInstancer(gokitClient(t, agent.Addr()), log.NewNopLogger(), "greeter", []string{"blue"}, true)
 	t.Cleanup(instancer.Stop)
@@ -63,10 +65,10 @@ func TestGoKitFindsWhatWeAnnounce(t *testing.T) {
 		slices.Sort(all)
 		return all
 	}
-	g := register(t, r, registry.Instance{ID: "a", Service: "greeter", Address: "10.0.0.1:80", Tags: []string{"blue"}})
-	register(t, r, registry.Instance{ID: "b", Service: "greeter", Address: "10.0.0.2:80", Tags: []string{"blue"}})
-	register(t, r, registry.Instance{ID: "c", Service: "greeter", Address: "10.0.0.3:80"})
-	eventually(t, "go-kit has the two with the tag", func() bool { return slices.Equal(have(), []string{"10.0.0.1:80", "10.0.0.2:80"}) })
-	deregister(t, g)
-	eventually(t, "go-kit has the other", func() bool { return slices.Equal(have(), []string{"10.0.0.2:80"}) })
+	g := watchtest.Register(t, r, registry.Instance{ID: "a", Service: "greeter", Address: "10.0.0.1:80", Tags: []string{"blue"}})
+	watchtest.Register(t, r, registry.Instance{ID: "b", Service: "greeter", Address: "10.0.0.2:80", Tags: []string{"blue"}})
+	watchtest.Register(t, r, registry.Instance{ID: "c", Service: "greeter", Address: "10.0.0.3:80"})
+	watchtest.Eventually(t, "go-kit has the two with the tag", func() bool { return slices.Equal(have(), []string{"10.0.0.1:80", "10.0.0.2:80"}) })
+	watchtest.Deregister(t, g)
+	watchtest.Eventually(t, "go-kit has the other", func() bool { return slices.Equal(have(), []string{"10.0.0.2:80"}) })
 }

@@ -8,10 +8,11 @@ import (
 	micro "github.com/go-micro/plugins/v4/registry/consul"
 	microregistry "go-micro.dev/v4/registry"
 
+	"github.com/rollcall-go/rollcall/internal/watchtest"
 	"github.com/rollcall-go/rollcall/registry"
 )
 
-func TestWeFindWhatGoMicroAnnounces(t *testing.T) {
+func TestWatch_FindsRegistrationsOfGoMicro(t *testing.T) {
 	agent, r := start(t)
 	theirs := micro.NewRegistry(microregistry.Addrs(agent.Addr()))
 	service := &microregistry.Service{
@@ -21,17 +22,18 @@ func TestWeFindWhatGoMicroAnnounces(t *testing.T) {
 	if err := theirs.Register(service, microregistry.RegisterTTL(60*time.Second)); err != nil {
 		t.Fatal(err)
 	}
-	in := until(t, r, "greeter", "10.0.0.1:80")[0]
+	w := watchtest.Watch(t, r, registry.Query{Service: "greeter"})
+	in := w.Until("the registration", watchtest.At("10.0.0.1:80")).Set[0]
 	if in.ID != "greeter-1" || in.Metadata["protocol"] != "grpc" {
 		t.Errorf("it is %+v", in)
 	}
 	if err := theirs.Deregister(service); err != nil {
 		t.Fatal(err)
 	}
-	until(t, r, "greeter")
+	w.Until("the deregistration", watchtest.Healthy(0))
 }
 
-func TestGoMicroFindsWhatWeAnnounce(t *testing.T) {
+func TestRegister_IsFoundByGoMicro(t *testing.T) {
 	agent, r := start(t)
 	theirs := micro.NewRegistry(microregistry.Addrs(agent.Addr()))
 	have := func() (all []string) {
@@ -47,9 +49,9 @@ func TestGoMicroFindsWhatWeAnnounce(t *testing.T) {
 		slices.Sort(all)
 		return all
 	}
-	g := register(t, r, registry.Instance{ID: "a", Service: "greeter", Address: "10.0.0.1:80"})
-	register(t, r, registry.Instance{ID: "b", Service: "greeter", Address: "10.0.0.2:80"})
-	eventually(t, "go-micro has both", func() bool { return slices.Equal(have(), []string{"10.0.0.1:80", "10.0.0.2:80"}) })
-	deregister(t, g)
-	eventually(t, "go-micro has the other", func() bool { return slices.Equal(have(), []string{"10.0.0.2:80"}) })
+	g := watchtest.Register(t, r, registry.Instance{ID: "a", Service: "greeter", Address: "10.0.0.1:80"})
+	watchtest.Register(t, r, registry.Instance{ID: "b", Service: "greeter", Address: "10.0.0.2:80"})
+	watchtest.Eventually(t, "go-micro has both", func() bool { return slices.Equal(have(), []string{"10.0.0.1:80", "10.0.0.2:80"}) })
+	watchtest.Deregister(t, g)
+	watchtest.Eventually(t, "go-micro has the other", func() bool { return slices.Equal(have(), []string{"10.0.0.2:80"}) })
 }

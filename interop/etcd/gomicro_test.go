@@ -10,10 +10,11 @@ import (
 
 	"github.com/rollcall-go/rollcall/etcd"
 	"github.com/rollcall-go/rollcall/internal/testbed"
+	"github.com/rollcall-go/rollcall/internal/watchtest"
 	"github.com/rollcall-go/rollcall/registry"
 )
 
-func TestWeFindWhatGoMicroAnnounces(t *testing.T) {
+func TestWatch_FindsRegistrationsOfGoMicro(t *testing.T) {
 	server := testbed.StartEtcd(t)
 	r := connect(t, server, etcd.FormatGoMicro)
 	theirs := micro.NewRegistry(microregistry.Addrs(server.Addr()))
@@ -25,15 +26,16 @@ func TestWeFindWhatGoMicroAnnounces(t *testing.T) {
 			{Id: "greeter-2", Address: "10.0.0.2:80"},
 		},
 	}
-	announce := func() {
+	registerTheirs := func() {
 		t.Helper()
 		if err := theirs.Register(service, microregistry.RegisterTTL(60*time.Second)); err != nil {
 			t.Fatal(err)
 		}
 	}
-	announce()
+	registerTheirs()
 	const name = "go-micro.greeter" // in the keys
-	set := until(t, r, name, "both nodes", at("10.0.0.1:80", "10.0.0.2:80"))
+	w := watchtest.Watch(t, r, registry.Query{Service: name})
+	set := w.Until("both nodes", watchtest.At("10.0.0.1:80", "10.0.0.2:80")).Set
 	first := &registry.Instance{
 		ID: "greeter-1", Service: name, Address: "10.0.0.1:80", Version: "latest", Zone: "z1", Weight: 1,
 		Metadata: map[string]string{"team": "a", "protocol": "grpc", "zone": "z1"},
@@ -44,14 +46,14 @@ func TestWeFindWhatGoMicroAnnounces(t *testing.T) {
 	wantServices(t, r, name)
 
 	service.Nodes[1].Address = "10.0.0.3:80"
-	announce()
-	until(t, r, name, "the move", at("10.0.0.1:80", "10.0.0.3:80"))
+	registerTheirs()
+	w.Until("the move", watchtest.At("10.0.0.1:80", "10.0.0.3:80"))
 	if err := theirs.Deregister(&microregistry.Service{Name: service.Name, Nodes: service.Nodes[:1]}); err != nil {
 		t.Fatal(err)
 	}
-	until(t, r, name, "the departure", at("10.0.0.3:80"))
+	w.Until("the departure", watchtest.At("10.0.0.3:80"))
 
-	if _, err := r.Register(within(t), registry.Instance{Service: name, Address: "10.0.0.4:80"}); !errors.Is(err, registry.ErrUnsupported) {
-		t.Errorf("to announce in their format is %v", err)
+	if _, err := r.Register(watchtest.Context(t), registry.Instance{Service: name, Address: "10.0.0.4:80"}); !errors.Is(err, registry.ErrUnsupported) {
+		t.Errorf("registering in their format is %v", err)
 	}
 }

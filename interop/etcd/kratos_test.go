@@ -13,12 +13,14 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/rollcall-go/rollcall/etcd"
+	"github.com/rollcall-go/rollcall/internal/grpctest"
 	"github.com/rollcall-go/rollcall/internal/testbed"
+	"github.com/rollcall-go/rollcall/internal/watchtest"
 	"github.com/rollcall-go/rollcall/registry"
 )
 
-// kratosStore stands in for contrib/registry/etcd, a module of its own that the checksum database does not know: it moves the
-// JSON of kratos' own ServiceInstance between the keys that module uses and kratos' own application, client and resolver.
+// kratosStore replaces contrib/registry/etcd, a separate module that the checksum database does not know. It uses the same keys and
+// kratos' own JSON of a ServiceInstance, for kratos' own application, client and resolver.
 type kratosStore struct {
 	client *clientv3.Client
 	ttl    int64
@@ -94,19 +96,19 @@ func (w *kratosWatcher) Stop() error {
 	return nil
 }
 
-func TestKratosFindsWhatWeAnnounce(t *testing.T) {
+func TestRegister_IsFoundByKratos(t *testing.T) {
 	server := testbed.StartEtcd(t)
 	r, store := connect(t, server, etcd.FormatKratos), kratosStore{clientOf(t, server), 60}
-	one, other := startBackend(t), startBackend(t)
+	one, other := grpctest.StartServer(t), grpctest.StartServer(t)
 	full := registry.Instance{
 		ID: "a", Service: "greeter", Address: one, Version: "v1", Zone: "z", Tags: []string{"x"}, Weight: 1,
 		Endpoints: map[string]string{"http": "10.0.0.1:81", "not a scheme": "10.0.0.1:82"}, Metadata: map[string]string{"k": "v"},
 	}
-	g := register(t, r, full)
-	register(t, r, registry.Instance{ID: "b", Service: "greeter", Address: other})
-	register(t, r, registry.Instance{ID: "c", Service: "greeter-admin", Address: "127.0.0.1:1"})
+	g := watchtest.Register(t, r, full)
+	watchtest.Register(t, r, registry.Instance{ID: "b", Service: "greeter", Address: other})
+	watchtest.Register(t, r, registry.Instance{ID: "c", Service: "greeter-admin", Address: "127.0.0.1:1"})
 
-	all, err := store.GetService(within(t), "greeter")
+	all, err := store.GetService(watchtest.Context(t), "greeter")
 	if err != nil || len(all) != 2 {
 		t.Fatalf("kratos has %v, %v", all, err)
 	}
@@ -115,30 +117,30 @@ func TestKratosFindsWhatWeAnnounce(t *testing.T) {
 	}
 
 	// Its own client: kratos' resolver, selector and interceptors.
-	conn, err := kratosgrpc.DialInsecure(within(t), kratosgrpc.WithEndpoint("discovery:///greeter"), kratosgrpc.WithDiscovery(store),
-		kratosgrpc.WithTimeout(patience))
+	conn, err := kratosgrpc.DialInsecure(watchtest.Context(t), kratosgrpc.WithEndpoint("discovery:///greeter"), kratosgrpc.WithDiscovery(store),
+		kratosgrpc.WithTimeout(watchtest.Timeout))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	callsReach(t, conn, one, other)
+	grpctest.CallsReach(t, conn, one, other)
 	status := func(s registry.Status) {
 		t.Helper()
 		in := g.Instance()
 		in.Status = s
-		if err := g.Update(within(t), in); err != nil {
+		if err := g.Update(watchtest.Context(t), in); err != nil {
 			t.Fatal(err)
 		}
 	}
 	status(registry.Maintenance)
-	callsReach(t, conn, other)
+	grpctest.CallsReach(t, conn, other)
 	status(registry.Passing)
-	callsReach(t, conn, one, other)
-	deregister(t, g)
-	callsReach(t, conn, other)
+	grpctest.CallsReach(t, conn, one, other)
+	watchtest.Deregister(t, g)
+	grpctest.CallsReach(t, conn, other)
 }
 
-func TestWeFindWhatKratosAnnounces(t *testing.T) {
+func TestWatch_FindsRegistrationsOfKratos(t *testing.T) {
 	server := testbed.StartEtcd(t)
 	r, store := connect(t, server, etcd.FormatKratos), kratosStore{clientOf(t, server), 60}
 	app := kratos.New(
@@ -151,7 +153,8 @@ func TestWeFindWhatKratosAnnounces(t *testing.T) {
 			t.Errorf("the application: %v", err)
 		}
 	})
-	set := until(t, r, "greeter", "the application", func(set []*registry.Instance) bool { return len(set) == 1 })
+	w := watchtest.Watch(t, r, registry.Query{Service: "greeter"})
+	set := w.Until("the application", watchtest.Healthy(1)).Set
 	want := &registry.Instance{
 		ID: "host-1", Service: "greeter", Address: set[0].Address, Version: "v3", Weight: 20,
 		Metadata: map[string]string{"weight": "20", "k": "v"},
@@ -160,15 +163,15 @@ func TestWeFindWhatKratosAnnounces(t *testing.T) {
 		t.Errorf("it is %+v, want %+v", set[0], want)
 	}
 	wantServices(t, r, "greeter")
-	conn, err := kratosgrpc.DialInsecure(within(t), kratosgrpc.WithEndpoint(set[0].Address))
+	conn, err := kratosgrpc.DialInsecure(watchtest.Context(t), kratosgrpc.WithEndpoint(set[0].Address))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	callsReach(t, conn, set[0].Address)
+	grpctest.CallsReach(t, conn, set[0].Address)
 	if err := app.Stop(); err != nil {
 		t.Fatal(err)
 	}
 	work.Wait()
-	until(t, r, "greeter", "its departure", none)
+	w.Until("its departure", watchtest.Healthy(0))
 }

@@ -10,22 +10,24 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 
 	"github.com/rollcall-go/rollcall/etcd"
+	"github.com/rollcall-go/rollcall/internal/grpctest"
 	"github.com/rollcall-go/rollcall/internal/testbed"
+	"github.com/rollcall-go/rollcall/internal/watchtest"
 	"github.com/rollcall-go/rollcall/registry"
 )
 
-func TestNamingFindsWhatWeAnnounce(t *testing.T) {
+func TestRegister_IsFoundByNaming(t *testing.T) {
 	server := testbed.StartEtcd(t)
 	r, client := connect(t, server, etcd.FormatNaming), clientOf(t, server)
-	one, other := startBackend(t), startBackend(t)
-	g := register(t, r, registry.Instance{ID: "a", Service: "greeter", Address: one, Version: "v1", Tags: []string{"x"}})
-	plain := register(t, r, registry.Instance{ID: "b", Service: "greeter", Address: other})
+	one, other := grpctest.StartServer(t), grpctest.StartServer(t)
+	g := watchtest.Register(t, r, registry.Instance{ID: "a", Service: "greeter", Address: one, Version: "v1", Tags: []string{"x"}})
+	plain := watchtest.Register(t, r, registry.Instance{ID: "b", Service: "greeter", Address: other})
 
 	manager, err := endpoints.NewManager(client, "greeter")
 	if err != nil {
 		t.Fatal(err)
 	}
-	all, err := manager.List(within(t))
+	all, err := manager.List(watchtest.Context(t))
 	if err != nil || len(all) != 2 || all["greeter/a"].Addr != one || all["greeter/b"].Addr != other {
 		t.Errorf("the manager lists %v, %v", all, err)
 	}
@@ -46,50 +48,51 @@ func TestNamingFindsWhatWeAnnounce(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	callsReach(t, conn, one, other)
-	deregister(t, plain)
-	callsReach(t, conn, one)
+	grpctest.CallsReach(t, conn, one, other)
+	watchtest.Deregister(t, plain)
+	grpctest.CallsReach(t, conn, one)
 	in := g.Instance()
 	in.Address = other
-	if err := g.Update(within(t), in); err != nil {
+	if err := g.Update(watchtest.Context(t), in); err != nil {
 		t.Fatal(err)
 	}
-	callsReach(t, conn, other)
+	grpctest.CallsReach(t, conn, other)
 }
 
-func TestWeFindWhatNamingAnnounces(t *testing.T) {
+func TestWatch_FindsRegistrationsOfNaming(t *testing.T) {
 	server := testbed.StartEtcd(t)
 	r, client := connect(t, server, etcd.FormatNaming), clientOf(t, server)
 	manager, err := endpoints.NewManager(client, "greeter")
 	if err != nil {
 		t.Fatal(err)
 	}
-	lease, err := client.Grant(within(t), 60)
+	lease, err := client.Grant(watchtest.Context(t), 60)
 	if err != nil {
 		t.Fatal(err)
 	}
 	add := func(key string, e endpoints.Endpoint) {
 		t.Helper()
-		if err := manager.AddEndpoint(within(t), key, e, clientv3.WithLease(lease.ID)); err != nil {
+		if err := manager.AddEndpoint(watchtest.Context(t), key, e, clientv3.WithLease(lease.ID)); err != nil {
 			t.Fatal(err)
 		}
 	}
 	add("greeter/[::1]:80", endpoints.Endpoint{Addr: "[::1]:80"})
 	add("greeter/eu/1", endpoints.Endpoint{Addr: "10.0.0.1:80", Metadata: map[string]any{"version": "v2", "weight": 3}})
-	set := until(t, r, "greeter", "both", at("10.0.0.1:80", "[::1]:80"))
+	w := watchtest.Watch(t, r, registry.Query{Service: "greeter"})
+	set := w.Until("both", watchtest.At("10.0.0.1:80", "[::1]:80")).Set
 	if set[0].ID != "[::1]:80" || set[1].ID != "eu/1" || set[1].Version != "v2" || set[1].Metadata["weight"] != "3" || set[1].Weight != 1 {
 		t.Errorf("they are %+v and %+v", set[0], set[1])
 	}
 	wantServices(t, r, "greeter")
 
 	add("greeter/eu/1", endpoints.Endpoint{Addr: "10.0.0.2:80"})
-	until(t, r, "greeter", "the move", at("10.0.0.2:80", "[::1]:80"))
-	if err := manager.DeleteEndpoint(within(t), "greeter/[::1]:80"); err != nil {
+	w.Until("the move", watchtest.At("10.0.0.2:80", "[::1]:80"))
+	if err := manager.DeleteEndpoint(watchtest.Context(t), "greeter/[::1]:80"); err != nil {
 		t.Fatal(err)
 	}
-	until(t, r, "greeter", "the departure", at("10.0.0.2:80"))
-	if _, err := client.Revoke(within(t), lease.ID); err != nil {
+	w.Until("the departure", watchtest.At("10.0.0.2:80"))
+	if _, err := client.Revoke(watchtest.Context(t), lease.ID); err != nil {
 		t.Fatal(err)
 	}
-	until(t, r, "greeter", "the end of the lease", none)
+	w.Until("the end of the lease", watchtest.Healthy(0))
 }
