@@ -101,6 +101,8 @@ func (a *app) sd(ctx context.Context, reg *registry.Registry, t *targets, listen
 		work.Go(func() { cancel(t.writeFile(ctx, file)) })
 	}
 	t.unreadable, t.report = &unreadableReport{a: a, reg: reg}, a.report
+	t.answered = a.sayWaiting(ctx, fmt.Sprintf("waiting for %s", reg))
+	defer t.answered()
 	t.follow(ctx, reg)
 	if stopped.Err() != nil {
 		return nil
@@ -119,6 +121,7 @@ type targets struct {
 
 	unreadable *unreadableReport
 	report     func(format string, args ...any)
+	answered   func() // ends the message that the registry has not answered yet
 
 	mu      sync.Mutex
 	sets    map[string][]*registry.Instance // of each service that is watched; nil while it is not known
@@ -147,6 +150,9 @@ func (t *targets) follow(ctx context.Context, reg *registry.Registry) {
 		pause := t.refresh
 		if err != nil {
 			pause = min(pause, listRetryInterval)
+		}
+		if err != nil || len(names) == 0 {
+			t.answered()
 		}
 		if err != nil && !failing && ctx.Err() == nil {
 			t.report("%s", trimPrefix(err))
@@ -192,6 +198,7 @@ func (t *targets) list(names []string) {
 
 func (t *targets) watch(ctx context.Context, reg *registry.Registry, name string) {
 	for set := range reg.Watch(ctx, registry.Query{Service: name, AnyStatus: true}) {
+		t.answered()
 		if set == nil {
 			continue // nothing is known yet
 		}

@@ -103,6 +103,17 @@ func TestSD_SaysWhyItKnowsNothing(t *testing.T) {
 	}
 }
 
+// A registry that accepts the connection and does not answer must not look like one without services.
+func TestSD_SaysWhatItWaitsFor(t *testing.T) {
+	for name, flags := range map[string][]string{"all services": nil, "one service": {"--service", "greeter"}} {
+		t.Run(name, func(t *testing.T) {
+			address, _ := newHangingServer(t)
+			stderr := startWithErrors(t, append([]string{"-r", "consul://" + address, "sd", "--file", filepath.Join(t.TempDir(), "targets.json")}, flags...)...)
+			watchtest.Eventually(t, "one line", func() bool { return stderr.String() == "rollcall: waiting for consul "+address+"\n" })
+		})
+	}
+}
+
 func TestSD_TakesOnlyGET(t *testing.T) {
 	defer http.DefaultClient.CloseIdleConnections()
 	_, url := newStore(t)
