@@ -33,6 +33,7 @@ type manyWatches struct {
 	operator *api.Client
 	watchers []*watchtest.Watcher
 	dials    atomic.Int64
+	log      lockedBuffer
 }
 
 func watchMany(t testing.TB, agent *testbed.Consul, c Config, n int) *manyWatches {
@@ -50,7 +51,7 @@ func watchMany(t testing.TB, agent *testbed.Consul, c Config, n int) *manyWatche
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := watchtest.NewRegistry(t, d, registry.Options{})
+	r := watchtest.NewRegistry(t, d, registry.Options{Logger: slog.New(slog.NewTextHandler(&w.log, nil))})
 	for i := range n {
 		w.watchers = append(w.watchers, watchtest.Watch(t, r, registry.Query{Service: w.service(i)}))
 	}
@@ -118,6 +119,14 @@ func keptAlive(t testing.TB, agent *testbed.Consul) *api.Client {
 	return client
 }
 
+// wantHints checks how often the log says that TLS would help.
+func (w *manyWatches) wantHints(n int) {
+	w.t.Helper()
+	if got := strings.Count(w.log.String(), string(agentpkg.ErrWatchesQueue)); got != n {
+		w.t.Errorf("the log recommends TLS %d times, want %d:\n%.2000s", got, n, w.log.String())
+	}
+}
+
 // The agent accepts 200 connections from one address. More than 200 watches share these connections without an error.
 func TestWatch_SharesConnectionsAmongManyWatches(t *testing.T) {
 	agent := testbed.StartConsul(t)
@@ -127,6 +136,7 @@ func TestWatch_SharesConnectionsAmongManyWatches(t *testing.T) {
 	took = w.changeSome(3)
 	t.Logf("%d changes took %v in the middle, %v at most", len(took), took[len(took)/2], took[len(took)-1])
 	w.wantNoError()
+	w.wantHints(1)
 }
 
 // A process may register more instances than the agent accepts connections, beside its watches. All stay registered: the entry watches
@@ -135,6 +145,7 @@ func TestRegister_SharesConnectionsAmongManyInstances(t *testing.T) {
 	agent := testbed.StartConsul(t)
 	const registered, watched = 300, 100
 	w := watchMany(t, agent, Config{Address: agent.Addr()}, watched)
+	w.wantHints(0)
 	var log bytes.Buffer
 	d, err := newDriver(Config{Address: agent.Addr(), TTL: 15 * time.Second})
 	if err != nil {
@@ -227,6 +238,7 @@ func TestWatch_SharesAFewConnectionsOverTLS(t *testing.T) {
 	took := w.changeSome(2)
 	t.Logf("%d changes took %v in the middle, %v at most, on %d connections", len(took), took[len(took)/2], took[len(took)-1], w.dials.Load())
 	w.wantNoError()
+	w.wantHints(0)
 	// Two connections are enough, but the first reads may all dial before the client knows that the agent speaks HTTP/2.
 	if n := w.dials.Load(); n > watchCount/4 {
 		t.Errorf("there were %d connections", n)

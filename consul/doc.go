@@ -277,9 +277,9 @@
 // A watch has one read in flight. Over TLS the agent speaks HTTP/2, and a connection carries about 250 of them. Over plain HTTP each read
 // has a connection, and an agent accepts 200 from one address (limits.http_max_conns_per_client). So no more than 193 calls have a slot:
 // there are 128 slots for watches. While they suffice, each read waits for as long as Wait says. If more watches queue, 64 of the slots are
-// shared in turn, for a read of 1 s each, so with n watches a change is seen after about (n-64)/64 s at the latest. Of n registrations, 24
-// entries are watched all the time; if there are more, 8 are, and the others in turn, each one again after about (n-8)/3 s. A heartbeat also
-// notices that its entry is lost.
+// shared in turn, for a read of 1 s each, so with n watches a change is seen after about (n-64)/64 s at the latest, and one log line
+// recommends TLS. Of n registrations, 24 entries are watched all the time; if there are more, 8 are, and the others in turn, each one again
+// after about (n-8)/3 s. A heartbeat also notices that its entry is lost.
 //
 // If the agent refuses a connection all the same, since other programs use them, the driver halves the number of slots, and adds one for
 // every 5 s without a refusal.

@@ -56,7 +56,8 @@ const (
 // Limiter is the connection limiter: it shares the connections to one agent between all calls. It does not cancel a read to make room for
 // another: the agent would keep the connection until the read is over.
 type Limiter struct {
-	CloseIdle func() // closes the idle connections of the transport
+	CloseIdle   func() // closes the idle connections of the transport
+	WatchQueues func() // called whenever a watch has to queue; may be nil
 
 	mu          sync.Mutex
 	multiplexed bool // a connection carries any number of calls
@@ -156,6 +157,9 @@ func (l *Limiter) Acquire(ctx context.Context, class Class) (Slot, error) {
 		poll = timer.C
 	}
 	l.mu.Unlock()
+	if class == Watch && l.WatchQueues != nil {
+		l.WatchQueues()
+	}
 	var err error
 	select {
 	case <-free:

@@ -21,8 +21,10 @@ type Pool struct {
 
 	name      string
 	config    *Config
-	following sync.Once   // starts following the token file
-	outdated  atomic.Bool // the names are to be resolved before the next call
+	following sync.Once                   // starts following the token file
+	hint      sync.Once                   // reports that watches share connections
+	outdated  atomic.Bool                 // the names are to be resolved before the next call
+	report    atomic.Pointer[func(error)] // see Subscribe
 
 	mu    sync.Mutex
 	all   []*Agent
@@ -80,11 +82,25 @@ func NewPool(addresses []Address, config *Config, dialer *net.Dialer) (*Pool, er
 // add notes an agent. p.mu is locked, or p is new.
 func (p *Pool) add(a *Agent) {
 	a.calls, a.pool = map[*call]struct{}{}, p
+	if !a.secure {
+		a.Limiter.WatchQueues = p.hintAtTLS
+	}
 	p.known = append(p.known, a)
 }
 
 // Name names the agents in logs and in the names of cache files.
 func (p *Pool) Name() string { return p.name }
+
+// hintAtTLS reports once that there are more watches than connections.
+func (p *Pool) hintAtTLS() {
+	if report := p.report.Load(); report != nil {
+		p.hint.Do(func() { (*report)(ErrWatchesQueue) })
+	}
+}
+
+// ErrWatchesQueue is reported once if watches queue for a connection.
+const ErrWatchesQueue = Fault("there are more watches than connections to the agent, so they take turns and see changes late; over TLS " +
+	"they would share connections")
 
 // Share notes one more user of the pool, which will call Close as well.
 func (p *Pool) Share() {
@@ -93,8 +109,9 @@ func (p *Pool) Share() {
 	p.users++
 }
 
-// Subscribe makes the files of the token and of TLS report why they cannot be used.
+// Subscribe makes the pool report that watches share connections, and the files of the token and of TLS why they cannot be used.
 func (p *Pool) Subscribe(report func(error)) {
+	p.report.Store(&report)
 	p.config.Token.Subscribe(report)
 	p.config.Certs.Subscribe(report)
 }
