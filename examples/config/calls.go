@@ -51,7 +51,7 @@ func (c *calls) run(ctx context.Context, conn *grpc.ClientConn) {
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		c.round(context.WithoutCancel(ctx), conn)
+		c.round(ctx, conn)
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
@@ -60,13 +60,16 @@ func (c *calls) run(ctx context.Context, conn *grpc.ClientConn) {
 	}
 }
 
-// round makes a few calls. While the service config changes, they differ, and are no summary.
+// round makes a few calls, and ends after the call during which ctx ends. While the service config changes, they differ, and are no summary.
 func (c *calls) round(ctx context.Context, conn *grpc.ClientConn) {
 	servers, timeouts := map[string]bool{}, map[string]bool{}
 	var failed int
 	var last string
 	for range roundSize {
-		answer, err := greeting.Greet(ctx, conn, "world", grpc.WaitForReady(true))
+		if ctx.Err() != nil {
+			return
+		}
+		answer, err := greeting.Greet(context.WithoutCancel(ctx), conn, "world", grpc.WaitForReady(true))
 		if err != nil {
 			failed++
 			continue

@@ -64,12 +64,12 @@ func run(ctx context.Context, registryURL string, out io.Writer, operator func(c
 		return err
 	}
 	defer reg.Close()
-	ctx, cancel := context.WithCancel(ctx)
-	var work sync.WaitGroup
-	defer work.Wait()
-	defer cancel()
+	servers, stopServers := context.WithCancel(context.WithoutCancel(ctx)) // they leave after the last call
+	var serving sync.WaitGroup
+	defer serving.Wait()
+	defer stopServers()
 	for range 3 {
-		if err := startServer(ctx, reg, &work); err != nil {
+		if err := startServer(servers, reg, &serving); err != nil {
 			return err
 		}
 	}
@@ -84,12 +84,16 @@ func run(ctx context.Context, registryURL string, out io.Writer, operator func(c
 		c.run(ctx, conn)
 		return nil
 	}
-	work.Go(func() { c.run(ctx, conn) })
+	ctx, cancel := context.WithCancel(ctx)
+	var calling sync.WaitGroup
+	defer calling.Wait()
+	defer cancel()
+	calling.Go(func() { c.run(ctx, conn) })
 	return operator(ctx, reg, c)
 }
 
 // startServer starts a server that leaves when ctx ends.
-func startServer(ctx context.Context, reg *registry.Registry, work *sync.WaitGroup) error {
+func startServer(ctx context.Context, reg *registry.Registry, serving *sync.WaitGroup) error {
 	lis, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return err
@@ -97,7 +101,7 @@ func startServer(ctx context.Context, reg *registry.Registry, work *sync.WaitGro
 	gs := grpc.NewServer()
 	greeting.Register(gs, timeoutServer(lis.Addr().String()))
 	server := grpcx.Server{Registrar: reg, Instance: registry.Instance{Service: greeting.Service}, DrainDelay: -1, Signals: []os.Signal{}}
-	work.Go(func() {
+	serving.Go(func() {
 		if err := server.Serve(ctx, gs, lis); err != nil && !errors.Is(err, context.Canceled) {
 			slog.Error("a server failed", "error", err)
 		}
