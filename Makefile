@@ -6,7 +6,7 @@ help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 test: ## all tests with the race detector; real Consul and etcd, built on the first run (20 minutes)
-	go test -race -parallel 4 -timeout 30m ./...
+	go test -race -parallel 6 -timeout 30m ./...
 
 quick: ## the tests that need no server (15 seconds once they are compiled)
 	.ci/quick

@@ -193,21 +193,17 @@ func TestRegister_SharesConnectionsAmongManyInstances(t *testing.T) {
 // Other programs on the host use more than half of the connections. If the agent refuses a connection, the client uses fewer, and every
 // change still arrives.
 func TestWatch_SharesConnectionsWithOtherPrograms(t *testing.T) {
+	t.Parallel()
+	const watched, others = 200, 110
 	agent := testbed.StartConsul(t)
-	var others []net.Conn
-	for range 110 {
+	for range others {
 		c, err := net.Dial("tcp", agent.Addr())
 		if err != nil {
 			t.Fatal(err)
 		}
-		others = append(others, c)
+		t.Cleanup(func() { c.Close() })
 	}
-	t.Cleanup(func() {
-		for _, c := range others {
-			c.Close()
-		}
-	})
-	w := watchMany(t, agent, Config{Address: agent.Addr()}, watchCount)
+	w := watchMany(t, agent, Config{Address: agent.Addr()}, watched)
 	took := w.changeSome(2)
 	t.Logf("%d changes took %v in the middle, %v at most", len(took), took[len(took)/2], took[len(took)-1])
 	refused := map[string]int{}

@@ -15,6 +15,7 @@ import (
 // Other programs use nearly all connections of the agent. Registrations succeed and watches see each change all the same, only later:
 // no call fails with 429 for good.
 func TestRegister_WorksWithFewFreeConnections(t *testing.T) {
+	t.Parallel()
 	agent := testbed.StartConsul(t)
 	const registered, watched, left = 40, 45, 15
 	w := &manyWatches{t: t, operator: keptAlive(t, agent)}
