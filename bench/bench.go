@@ -19,7 +19,7 @@ type scale struct {
 	Storm       int           // instances
 	Ends        int           // storm: small ones per process, for their ends
 	SameService int           // idle: watchers of one service
-	Services    int           // idle: watchers of a service each
+	Services    []int         // idle: watchers of a service each
 	Idle        time.Duration
 	Idlers      int // idle on etcd: processes of each, per round
 	Outage      time.Duration
@@ -33,9 +33,9 @@ type scale struct {
 }
 
 var (
-	full = scale{Rounds: 3, Sizes: []int{10, 1000, 5000}, Changes: 12, Lives: 8, Quiet: 50 * time.Millisecond, Storm: 2000, Ends: 8, SameService: 1000, Services: 300,
+	full = scale{Rounds: 3, Sizes: []int{10, 1000, 5000}, Changes: 12, Lives: 8, Quiet: 50 * time.Millisecond, Storm: 2000, Ends: 8, SameService: 1000, Services: []int{100, 128, 300},
 		Idle: 30 * time.Second, Idlers: 12, Outage: 30 * time.Second, Outages: 3, Witnesses: 4, Timeout: 75 * time.Second, Calls: 5 * time.Second, CallTurns: 10, PickTime: "50ms", PickTurns: 30}
-	short = scale{Rounds: 1, Sizes: []int{100}, Changes: 1, Lives: 1, Quiet: 50 * time.Millisecond, Storm: 40, Ends: 1, SameService: 30, Services: 10,
+	short = scale{Rounds: 1, Sizes: []int{100}, Changes: 1, Lives: 1, Quiet: 50 * time.Millisecond, Storm: 40, Ends: 1, SameService: 30, Services: []int{10},
 		Idle: time.Second, Idlers: 1, Outage: 2 * time.Second, Outages: 1, Witnesses: 1, Timeout: 8 * time.Second, Calls: time.Second, CallTurns: 2, PickTime: "1ms", PickTurns: 2}
 )
 

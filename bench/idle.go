@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/rollcall-go/rollcall/bench/contender"
@@ -19,7 +20,7 @@ func (b *bench) idle() error {
 	name := func(i int) string { return fmt.Sprintf("idle-%d", i) }
 	for _, backend := range b.backends {
 		var all []contender.Instance
-		for i := range b.Services + 1 {
+		for i := range slices.Max(b.Services) + 1 {
 			all = append(all, population(name(i), 3)...)
 		}
 		if err := b.populate(backend, all); err != nil {
@@ -30,10 +31,11 @@ func (b *bench) idle() error {
 				return err
 			}
 		}
-		for _, w := range []watches{
-			{fmt.Sprintf("%d of one service", b.SameService), b.SameService, func(int) string { return name(0) }},
-			{fmt.Sprintf("%d of one each", b.Services), b.Services, func(i int) string { return name(i + 1) }},
-		} {
+		runs := []watches{{fmt.Sprintf("%d of one service", b.SameService), b.SameService, func(int) string { return name(0) }}}
+		for _, n := range b.idleServices(backend) {
+			runs = append(runs, watches{fmt.Sprintf("%d of one each", n), n, func(i int) string { return name(i + 1) }})
+		}
+		for _, w := range runs {
 			if err := b.idleWith(backend, w); err != nil {
 				return err
 			}
@@ -43,6 +45,14 @@ func (b *bench) idle() error {
 		}
 	}
 	return nil
+}
+
+// idleServices returns how many services are watched. On etcd, all watches have one connection, so the largest number shows enough.
+func (b *bench) idleServices(backend string) []int {
+	if backend == "etcd" {
+		return []int{slices.Max(b.Services)}
+	}
+	return b.Services
 }
 
 // idleTime returns how long the contenders idle. On etcd that includes each periodic check once; Rollcall's read of the store, each
