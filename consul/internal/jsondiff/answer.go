@@ -10,6 +10,7 @@ import (
 	"slices"
 
 	"github.com/rollcall-go/rollcall/consul/internal/codec"
+	"github.com/rollcall-go/rollcall/internal/share"
 	"github.com/rollcall-go/rollcall/registry"
 )
 
@@ -26,6 +27,7 @@ type Answer struct {
 	all     []*registry.Instance // what each element was decoded to; nil if it is left out
 	set     []*registry.Instance // all but the nil ones; nil if there was no answer
 	parts   int                  // an upper bound for the parts of all instances: see maxParts
+	recent  share.Recent         // what new instances share memory with
 }
 
 // digest identifies a text.
@@ -207,6 +209,7 @@ func (n *reading) add(in *registry.Instance, err error, text []byte) {
 		n.leaveOut(newBadEntry(text, err))
 		return
 	}
+	n.last.recent.Share(in)
 	n.name = in.Service
 	n.append(in, digestOf(text))
 	n.parts += parts(in)

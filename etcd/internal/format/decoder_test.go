@@ -3,44 +3,12 @@ package format
 import (
 	"encoding/json"
 	"fmt"
-	"maps"
-	"reflect"
 	"slices"
 	"testing"
-	"unsafe"
 
 	"github.com/rollcall-go/rollcall/internal/raced"
 	"github.com/rollcall-go/rollcall/registry"
 )
-
-func TestShare_EqualPartsAreInMemoryOnce(t *testing.T) {
-	decode := func(id, rest string) *registry.Instance {
-		t.Helper()
-		in, err := ownFormat{}.Decode("s", id, []byte(`{"address":"10.0.0.1:80","zone":"z","tags":["x","y"],`+rest+`}`))
-		if err != nil {
-			t.Fatal(err)
-		}
-		return in
-	}
-	one := decode("a", `"version":"1","metadata":{"k":"v"}`)
-	other := decode("b", `"version":"2","metadata":{"k":"v"}`)
-	third := decode("c", `"version":"2","metadata":{"k":"w"}`)
-	want := []*registry.Instance{one.Clone(), other.Clone(), third.Clone()}
-	share(other, one)
-	share(third, other)
-	for i, in := range []*registry.Instance{one, other, third} {
-		if !in.Equal(want[i]) {
-			t.Errorf("it changed from %[2]v to %[1]v", in, want[i])
-		}
-	}
-	memory := func(m map[string]string) uintptr { return reflect.ValueOf(m).Pointer() }
-	if memory(one.Metadata) != memory(other.Metadata) || memory(other.Metadata) == memory(third.Metadata) || !maps.Equal(third.Metadata, map[string]string{"k": "w"}) {
-		t.Error("equal metadata are in memory twice, or different metadata once")
-	}
-	if unsafe.StringData(other.Version) != unsafe.StringData(third.Version) || &one.Tags[0] != &third.Tags[0] {
-		t.Error("a version or the tags are in memory twice")
-	}
-}
 
 // written returns a value as ownFormat writes it.
 func written(id, service, address, rest string) string {
