@@ -70,7 +70,7 @@ func BenchmarkMemory(b *testing.B) {
 		} {
 			b.Run(fmt.Sprintf("%s-%d", kind.name, n), func(b *testing.B) {
 				from := answers{"web": answerOf("web", n, kind.own), "few": answerOf("few", 1, kind.own)}
-				var held []float64
+				var sizes []float64
 				for range b.N {
 					d, err := newDriver(Config{Address: "127.0.0.1:1"})
 					if err != nil {
@@ -80,10 +80,10 @@ func BenchmarkMemory(b *testing.B) {
 						b.Fatal(err)
 					}
 					r := watchtest.NewRegistry(b, d, registry.Options{})
-					held = append(held, watchtest.Held(b, r, "few", "web", n))
+					sizes = append(sizes, watchtest.InstanceSize(b, r, "few", "web", n))
 					r.Close()
 				}
-				b.ReportMetric(middle(held), "B/instance") // the first round can free what an earlier benchmark has left
+				b.ReportMetric(middle(sizes), "B/instance") // the first round can free what an earlier benchmark has left
 				b.ReportMetric(0, "ns/op")
 			})
 		}

@@ -15,7 +15,7 @@ type Recent [4]*registry.Instance
 // Share makes in use the memory of recent instances for equal parts. Most instances of a service have the same version and metadata: the map
 // and its texts are more than half of the memory of an instance.
 //
-// No one else may know in yet, and its maps must not be those of another instance. From here on it must not change, like all instances that
+// Only the caller may know in yet, and no other instance may use its maps. After the call in must not change, like all instances that
 // a reader returns.
 func (r *Recent) Share(in *registry.Instance) {
 	from := r.closest(in)

@@ -97,7 +97,7 @@ func TestShare_TwoVersionsInTurn(t *testing.T) {
 	}
 }
 
-// The content of every instance stays as it is, also of those that others share with.
+// The content of every instance stays as it is, even if others use its memory.
 func TestShare_ChangesNoContent(t *testing.T) {
 	var r Recent
 	var all, want []*registry.Instance

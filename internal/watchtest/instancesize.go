@@ -7,9 +7,9 @@ import (
 	"github.com/rollcall-go/rollcall/registry"
 )
 
-// Held watches a service until the set has n instances, and returns how many bytes of memory the open watch needs for each. It first
+// InstanceSize watches a service until the set has n instances, and returns how many bytes of memory the open watch needs for each. It first
 // watches the service few, of one instance, for everything that does not depend on the number of instances.
-func Held(t testing.TB, r *registry.Registry, few, service string, n int) float64 {
+func InstanceSize(t testing.TB, r *registry.Registry, few, service string, n int) float64 {
 	t.Helper()
 	watch := func(service string, n int) *Watcher {
 		w := Watch(t, r, registry.Query{Service: service})
@@ -19,10 +19,10 @@ func Held(t testing.TB, r *registry.Registry, few, service string, n int) float6
 	one := watch(few, 1)
 	before := heap()
 	all := watch(service, n)
-	held := heap() - before
+	added := heap() - before
 	one.Stop()
 	all.Stop()
-	return held / float64(n)
+	return added / float64(n)
 }
 
 // heap returns the bytes in use after what sync.Pool keeps was collected too.
