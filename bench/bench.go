@@ -21,7 +21,8 @@ type scale struct {
 	SameService int           // idle: watchers of one service
 	Services    []int         // idle: watchers of a service each
 	Idle        time.Duration
-	Idlers      int // idle on etcd: processes of each, per round
+	Idlers      int   // idle on etcd: processes of each, per round
+	Registers   []int // registrations: of one process
 	Outage      time.Duration
 	Outages     int           // per round
 	Witnesses   int           // loss: processes of each
@@ -34,9 +35,9 @@ type scale struct {
 
 var (
 	full = scale{Rounds: 3, Sizes: []int{10, 1000, 5000}, Changes: 12, Lives: 8, Quiet: 50 * time.Millisecond, Storm: 2000, Ends: 8, SameService: 1000, Services: []int{100, 128, 300},
-		Idle: 30 * time.Second, Idlers: 12, Outage: 30 * time.Second, Outages: 3, Witnesses: 4, Timeout: 75 * time.Second, Calls: 5 * time.Second, CallTurns: 10, PickTime: "50ms", PickTurns: 30}
+		Idle: 30 * time.Second, Idlers: 12, Registers: []int{1, 100, 1000}, Outage: 30 * time.Second, Outages: 3, Witnesses: 4, Timeout: 75 * time.Second, Calls: 5 * time.Second, CallTurns: 10, PickTime: "50ms", PickTurns: 30}
 	short = scale{Rounds: 1, Sizes: []int{100}, Changes: 1, Lives: 1, Quiet: 50 * time.Millisecond, Storm: 40, Ends: 1, SameService: 30, Services: []int{10},
-		Idle: time.Second, Idlers: 1, Outage: 2 * time.Second, Outages: 1, Witnesses: 1, Timeout: 8 * time.Second, Calls: time.Second, CallTurns: 2, PickTime: "1ms", PickTurns: 2}
+		Idle: time.Second, Idlers: 1, Registers: []int{10}, Outage: 2 * time.Second, Outages: 1, Witnesses: 1, Timeout: 8 * time.Second, Calls: time.Second, CallTurns: 2, PickTime: "1ms", PickTurns: 2}
 )
 
 // bench is one run.
@@ -59,6 +60,7 @@ var scenarios = []scenario{
 	{"quiet", (*bench).quiet},
 	{"storm", (*bench).storm},
 	{"idle", (*bench).idle},
+	{"registrations", (*bench).registrations},
 	{"loss", (*bench).loss},
 	{"calls", (*bench).calls},
 	{"http", (*bench).http},

@@ -22,14 +22,14 @@ import (
 
 // ask is one request to such a process.
 type ask struct {
-	Do       string        // open, watch, probe, expect, await, usage, reset, calls
+	Do       string        // open, watch, register, probe, expect, await, usage, reset, calls
 	Backend  string        // open
 	Name     string        // open
 	Address  string        // open: of the registry, through the proxy that counts
-	Service  string        // watch, probe, calls
+	Service  string        // watch, register, probe, calls
 	Has      string        // expect: an address that the set must have; "" is any
 	Hasnt    string        // expect: an address that it must not have
-	Len      int           // expect: how many the set must have; -1 is any
+	Len      int           // expect: how many the set must have; -1 is any. register: how many
 	Limit    time.Duration // await; calls: how long
 	Static   []string      // calls: a static list of addresses in place of the resolver
 	Parallel int           // calls
@@ -133,6 +133,12 @@ func serveChild(in io.Reader, out io.Writer) {
 				}
 			}
 			return a, client.Watch(q.Service, state.watcher())
+		case "register":
+			r, err := conf.Register(address)
+			if err != nil {
+				return a, err
+			}
+			return a, registerAll(r, q.Service, q.Len)
 		case "probe":
 			contender.Probed(state.watcher())
 			_, _, err = conf.Dial(address, q.Service, contender.Probe, grpc.WithTransportCredentials(insecure.NewCredentials()))

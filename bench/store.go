@@ -18,6 +18,8 @@ import (
 // rolling restarts includes a contender's own registrations.
 type store interface {
 	address() string
+	pid() int                 // of the server
+	registered() (int, error) // the number of entries
 	put(contender.Form, ...contender.Instance) error
 	remove(contender.Form, ...contender.Instance) error
 	kill()
@@ -44,6 +46,7 @@ type consulStore struct {
 }
 
 func (s *consulStore) address() string { return s.server.Addr() }
+func (s *consulStore) pid() int        { return s.server.PID() }
 func (s *consulStore) kill()           { s.server.Kill() }
 
 func (s *consulStore) restart(k bool) error {
@@ -70,6 +73,11 @@ func (s *consulStore) remove(_ contender.Form, list ...contender.Instance) error
 	return sideBySide(list, func(in contender.Instance) error {
 		return s.client.Agent().ServiceDeregister(in.Service + ":" + in.ID())
 	})
+}
+
+func (s *consulStore) registered() (int, error) {
+	all, err := s.client.Agent().Services()
+	return len(all), err
 }
 
 // beat passes the checks of the instances, as services do all the time. A restarted agent keeps the status of every check that was
@@ -123,6 +131,7 @@ func (s *etcdStore) connect() (err error) {
 }
 
 func (s *etcdStore) address() string { return s.server.Addr() }
+func (s *etcdStore) pid() int        { return s.server.PID() }
 func (s *etcdStore) kill()           { s.server.Kill() }
 
 // restart connects again: a client that has failed for a while pauses, and would register instances late.
@@ -157,6 +166,16 @@ func (s *etcdStore) write(list []contender.Instance, op func(contender.Instance)
 		}
 		return nil
 	})
+}
+
+func (s *etcdStore) registered() (int, error) {
+	ctx, end := context.WithTimeout(context.Background(), time.Second)
+	defer end()
+	all, err := s.client.Get(ctx, "", clientv3.WithPrefix(), clientv3.WithCountOnly())
+	if err != nil {
+		return 0, err
+	}
+	return int(all.Count), nil
 }
 
 // compact removes the history up to now.

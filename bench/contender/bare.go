@@ -19,10 +19,10 @@ import (
 // figures can be had at all.
 
 var bareConsul = Contender{Name: "bare loop", Backend: "consul", Module: "github.com/hashicorp/consul/api", Floor: true, Form: Agent,
-	Open: openBareConsul, Dial: dialBare(openBareConsul)}
+	Open: openBareConsul, Register: registerBareConsul, Dial: dialBare(openBareConsul)}
 
 var bareEtcd = Contender{Name: "bare watch", Backend: "etcd", Module: "go.etcd.io/etcd/client/v3", Floor: true, Form: Naming,
-	Open: openBareEtcd, Dial: dialBare(openBareEtcd)}
+	Open: openBareEtcd, Register: registerBareEtcd, Dial: dialBare(openBareEtcd)}
 
 // bare ends the loops of a client.
 type bare struct {

@@ -21,6 +21,16 @@ type Client interface {
 	Close()
 }
 
+// Registrar keeps instances registered, with the lease or the TTL check of [TTL] and a heartbeat each third of it.
+type Registrar interface {
+	// Register returns when the registry has stored the instance, and keeps it registered until the process ends. It is called by several
+	// goroutines at once.
+	Register(Instance) error
+}
+
+// TTL is Rollcall's default in both registries.
+const TTL = 15 * time.Second
+
 // Contender is a way to follow a service.
 type Contender struct {
 	Name    string
@@ -34,6 +44,8 @@ type Contender struct {
 
 	// Open returns a client of the registry at address. It is nil if the contender is for gRPC only.
 	Open func(address string) (Client, error)
+	// Register returns a client that registers instances. It is nil if the contender keeps none registered.
+	Register func(address string) (Registrar, error)
 	// Dial returns a gRPC channel that balances by the policy. It is nil if the contender has no gRPC resolver.
 	Dial func(address, service, policy string, opts ...grpc.DialOption) (*grpc.ClientConn, func(), error)
 }

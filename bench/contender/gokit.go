@@ -20,7 +20,7 @@ var goKitConsul = Contender{Name: "go-kit sd/consul", Backend: "consul", Module:
 	}}, nil
 }}
 
-var goKitEtcd = Contender{Name: "go-kit sd/etcdv3", Backend: "etcd", Module: "github.com/go-kit/kit", Form: GoKit, Open: func(address string) (Client, error) {
+var goKitEtcd = Contender{Name: "go-kit sd/etcdv3", Backend: "etcd", Module: "github.com/go-kit/kit", Form: GoKit, Register: registerGoKitEtcd, Open: func(address string) (Client, error) {
 	b := newBare()
 	c, err := kitetcd.NewClient(context.Background(), []string{address}, kitetcd.ClientOptions{})
 	if err != nil {

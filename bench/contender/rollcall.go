@@ -13,10 +13,10 @@ import (
 )
 
 var rollcallConsul = Contender{Name: "Rollcall", Backend: "consul", Module: "github.com/rollcall-go/rollcall", Ours: true, Form: Agent,
-	Open: openRollcall("consul"), Dial: dialRollcall("consul")}
+	Open: openRollcall("consul"), Register: registerRollcall("consul"), Dial: dialRollcall("consul")}
 
 var rollcallEtcd = Contender{Name: "Rollcall", Backend: "etcd", Module: "github.com/rollcall-go/rollcall", Ours: true, Form: Rollcall,
-	Open: openRollcall("etcd"), Dial: dialRollcall("etcd")}
+	Open: openRollcall("etcd"), Register: registerRollcall("etcd"), Dial: dialRollcall("etcd")}
 
 var openers = registry.Openers{"consul": consul.Open, "etcd": etcd.Open}
 

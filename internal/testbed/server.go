@@ -132,6 +132,9 @@ func (s *server) start() error {
 // Addr is the host:port that serves clients. It stays the same over every Restart.
 func (s *server) Addr() string { return loopback(s.ports[0]) }
 
+// PID is the process ID of the present run.
+func (s *server) PID() int { return s.current.cmd.Process.Pid }
+
 // Kill ends the server at once with SIGKILL, as a crash would, and waits until it has ended.
 func (s *server) Kill() {
 	s.tb.Helper()
