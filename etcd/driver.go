@@ -5,6 +5,7 @@ import (
 
 	"github.com/rollcall-go/rollcall/etcd/internal/conn"
 	"github.com/rollcall-go/rollcall/etcd/internal/format"
+	"github.com/rollcall-go/rollcall/etcd/internal/keepalive"
 	"github.com/rollcall-go/rollcall/etcd/internal/watch"
 	"github.com/rollcall-go/rollcall/registry"
 )
@@ -15,12 +16,13 @@ type driver struct {
 	format   format.Format
 	conn     *conn.Conn
 	watches  *watch.Streams
+	renewals *keepalive.Streams
 }
 
 var _ registry.Driver = (*driver)(nil)
 
 func driverOn(c *conn.Conn, s *settings) *driver {
-	return &driver{settings: s, format: format.ByName[s.Format], conn: c, watches: watch.New(c)}
+	return &driver{settings: s, format: format.ByName[s.Format], conn: c, watches: watch.New(c), renewals: keepalive.New(c)}
 }
 
 // connection returns the settings of the connection.
@@ -72,5 +74,6 @@ func (d *driver) keyOf(service, id string) string { return d.prefixOf(service) +
 func (d *driver) Close() error {
 	err := d.conn.Close()
 	d.watches.Wait()
+	d.renewals.Wait()
 	return err
 }

@@ -218,6 +218,7 @@ func (l *lease) Release(ctx context.Context) error {
 	if err := l.removeOrphans(ctx); err != nil {
 		return err
 	}
+	l.renewals.end()
 	l.release()
 	return nil
 }

@@ -23,10 +23,5 @@ func (l *lease) removeOrphans(ctx context.Context) error {
 
 // renewOrphan renews an orphaned lease. If that fails, the lease expires.
 func (l *lease) renewOrphan(ctx context.Context, id int64) {
-	r, err := l.d.openRenewal(ctx, l.key)
-	if err != nil {
-		return
-	}
-	defer r.cancel()
-	_, _ = r.renew(ctx, id, l.d.settings.TTL)
+	_ = l.d.renewals.RenewNow(ctx, l.key, id, l.d.settings.TTL)
 }
