@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -39,16 +40,46 @@ type lease struct {
 	unsure    atomic.Bool // a failed write may be delayed, or permission to renew was denied
 	releasing atomic.Bool // Release was called, so the entry may be gone because of that
 
-	released context.Context // ends when Release has succeeded
-	release  context.CancelFunc
+	released released
 
 	renewals renewals
 }
 
 func (d *driver) newLease(key string, id int64, ttl time.Duration) *lease {
-	l := &lease{d: d, key: key, id: id, ttl: ttl}
-	l.released, l.release = context.WithCancel(context.Background())
-	return l
+	return &lease{d: d, key: key, id: id, ttl: ttl}
+}
+
+// released tells Wait that Release has succeeded. A context would take four times the memory.
+type released struct {
+	mu      sync.Mutex
+	is      bool
+	endWait func() // nil while Wait does not run
+}
+
+// set notes that Release has succeeded, and ends Wait.
+func (r *released) set() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.is = true
+	if r.endWait != nil {
+		r.endWait()
+	}
+}
+
+// onSet has end called when Release has succeeded, or at once if that is so already. nil undoes it.
+func (r *released) onSet(end func()) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.endWait = end
+	if r.is && end != nil {
+		end()
+	}
+}
+
+func (r *released) isSet() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.is
 }
 
 // TTL implements [registry.Lease].
@@ -64,10 +95,11 @@ func (l *lease) Wait(ctx context.Context) error {
 	defer l.renewals.end()
 	watching, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	defer context.AfterFunc(l.released, func() { cancel(context.Canceled) })()
+	l.released.onSet(func() { cancel(context.Canceled) })
+	defer l.released.onSet(nil)
 	err := l.watchEntry(watching)
 	switch {
-	case l.released.Err() != nil, conn.IsGone(err) && l.releasing.Load():
+	case l.released.isSet(), conn.IsGone(err) && l.releasing.Load():
 		return nil
 	case errors.Is(err, registry.ErrReplaced): // also if ctx has ended, so that nothing is written over the newer entry
 		_ = l.d.revoke(ctx, l.key, l.id) // it has no entry; if this fails, it expires
@@ -219,6 +251,6 @@ func (l *lease) Release(ctx context.Context) error {
 		return err
 	}
 	l.renewals.end()
-	l.release()
+	l.released.set()
 	return nil
 }
