@@ -255,7 +255,7 @@ func TestRenew_FailsForItsOwnLeaseOnly(t *testing.T) {
 	others.Wait()
 }
 
-func TestRenew_EndsAStreamThatIsSilent(t *testing.T) {
+func TestRenew_EndsAStreamThatHangs(t *testing.T) {
 	const limit = 200 * time.Millisecond
 	var mu sync.Mutex
 	hangs := true

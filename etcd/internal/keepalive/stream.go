@@ -30,7 +30,7 @@ type stream struct {
 	waiting  []*renewal  // sent and not answered, the oldest first
 	deadline *time.Timer // ends the stream if the oldest is not answered; nil before the first
 	armed    bool        // the timer deadline runs
-	retired  bool        // the stream ends as soon as nobody waits for an answer
+	retired  bool        // the stream ends as soon as no caller waits for an answer
 	ended    bool
 }
 
@@ -39,7 +39,7 @@ type renewal struct {
 	id        int64
 	ttl       time.Duration
 	deadline  time.Time
-	abandoned bool // its caller waits no longer; guarded by stream.mu
+	abandoned bool // its caller has stopped waiting; guarded by stream.mu
 
 	done    chan struct{} // closed when what follows is set
 	unknown bool          // etcd does not know the lease
@@ -124,8 +124,8 @@ func (st *stream) endLate() {
 	}
 }
 
-// abandon notes that the caller of r waits no longer. If most of limit has passed, the answer is late, and the member is avoided: the deadline
-// of the caller may be a moment before that of r.
+// abandon notes that the caller of r has stopped waiting. If most of limit has passed, the answer is late, and the member is avoided: the deadline
+// of the caller may be a moment before the deadline of r.
 func (st *stream) abandon(r *renewal, limit time.Duration) {
 	st.mu.Lock()
 	defer st.mu.Unlock()
@@ -172,7 +172,7 @@ func (st *stream) answered(answer *pb.LeaseKeepAliveResponse) error {
 	return nil
 }
 
-// retire ends the stream as soon as nobody waits for an answer.
+// retire ends the stream as soon as no caller waits for an answer.
 func (st *stream) retire() {
 	st.mu.Lock()
 	defer st.mu.Unlock()
@@ -180,7 +180,7 @@ func (st *stream) retire() {
 	st.endIfUnused()
 }
 
-// endIfUnused ends a retired stream if nobody waits for an answer. The caller has locked mu.
+// endIfUnused ends a retired stream if no caller waits for an answer. The caller has locked mu.
 func (st *stream) endIfUnused() {
 	isWaitedFor := func(r *renewal) bool { return !r.abandoned }
 	if st.retired && !slices.ContainsFunc(st.unsent, isWaitedFor) && !slices.ContainsFunc(st.waiting, isWaitedFor) {
