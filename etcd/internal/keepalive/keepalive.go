@@ -62,7 +62,7 @@ func (s *Streams) Leave() {
 // for other renewals, to be sent with them. It ends when the next renewal is due at the latest. At most one call for each lease runs at a
 // time.
 func (s *Streams) Renew(ctx context.Context, key string, id int64, ttl time.Duration) error {
-	return s.renew(ctx, key, id, ttl, s.window(ttl))
+	return s.renew(ctx, key, id, ttl, s.window(s.limit(ttl)))
 }
 
 // RenewNow is Renew without a wait for others.
@@ -74,7 +74,7 @@ func (s *Streams) renew(ctx context.Context, key string, id int64, ttl, window t
 	s.Join()
 	defer s.Leave()
 	what := "renew the lease of " + key
-	limit := min(ttl/3, s.conn.Timeout)
+	limit := s.limit(ttl)
 	for first := true; ; first = false {
 		r := &renewal{id: id, ttl: ttl, done: make(chan struct{})}
 		st, err := s.add(ctx, what, r, limit, window)
@@ -143,15 +143,18 @@ const (
 	fewUsers = 8
 )
 
-// window returns for how long a renewal may wait for others: a tenth of the time between two renewals at most. To send many at once saves
-// both sides most of the wakes, which cost more than the renewals.
-func (s *Streams) window(ttl time.Duration) time.Duration {
+// limit returns within which time a renewal must be answered: before the next one is due.
+func (s *Streams) limit(ttl time.Duration) time.Duration { return min(ttl/3, s.conn.Timeout) }
+
+// window returns for how long a renewal may wait for others: a tenth of its limit at most. To send many at once saves both sides most of the
+// wakes, which cost more than the renewals.
+func (s *Streams) window(limit time.Duration) time.Duration {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.users <= fewUsers {
 		return 0
 	}
-	return min(ttl/30, maxWindow)
+	return min(limit/10, maxWindow)
 }
 
 // get returns the stream for a renewal, and opens it if there is none.

@@ -179,6 +179,24 @@ func TestStreams_ShareOneStream(t *testing.T) {
 	s.Wait()
 }
 
+// A renewal that waits for others is answered within its limit all the same.
+func TestRenew_WaitsForOthersOnlyBriefly(t *testing.T) {
+	s := start(t, &member{answer: renewAll}, conn.Config{Timeout: time.Second})
+	const n = 2 * fewUsers
+	for range n {
+		s.Join()
+		defer s.Leave()
+	}
+	if got := s.window(s.limit(ttl)); got != 100*time.Millisecond {
+		t.Errorf("the window is %v", got)
+	}
+	for id, err := range renewSideBySide(t, n, s.Renew) {
+		if err != nil {
+			t.Errorf("lease %d: %v", id, err)
+		}
+	}
+}
+
 func TestRenew_ReportsUnknownLease(t *testing.T) {
 	m := &member{answer: func(_ string, r *pb.LeaseKeepAliveRequest) ([]*pb.LeaseKeepAliveResponse, error) {
 		all := renewed(r.ID)
