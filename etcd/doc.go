@@ -60,8 +60,8 @@
 //   - If etcd has no space (the NOSPACE alarm) or takes no more requests, it refuses writes but renews leases: the old content stays
 //     registered.
 //
-// The leases of a process are renewed on one stream. If there are more than a few, a renewal waits for up to a thirtieth of the TTL, and half a second
-// at most, to be sent with others. The watches of the keys share the stream of all watches.
+// The leases of a process are renewed on one stream. If there are more than a few, a renewal waits for up to a thirtieth of the TTL, and
+// half a second at most, to be sent with others. The watches of the keys share the stream of all watches.
 //
 // Registrations do not share a lease, although that would save renewals. A delayed write, such as by a member that hung, could bring
 // back an entry after it was deregistered, and the other registrations would keep it alive. Without its lease the write fails.
