@@ -43,6 +43,7 @@ func TestClassify_TellsConsulsWordsFromAGateways(t *testing.T) {
 		{413, page, "", registry.ErrUnavailable, false, true},
 		{502, page, "", registry.ErrUnavailable, false, true},
 		{403, "Permission denied: token with AccessorID 'x' lacks permission", "", registry.ErrDenied, false, false},
+		{403, "Permission denied: token with AccessorID 'primary-dc-down' lacks permission 'service:read' on \"s\"", "", registry.ErrUnavailable, false, false},
 		{403, "ACL not found", "", registry.ErrDenied, false, false},
 		{400, "Invalid service address", "", registry.ErrInvalid, false, false},
 	} {

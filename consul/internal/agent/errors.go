@@ -124,6 +124,8 @@ const (
 	badFilter = "Failed to create boolean expression evaluator"
 	// notBootstrapped is the answer of a server that has just begun and knows no token yet.
 	notBootstrapped = "ACL system must be bootstrapped"
+	// serversAway is in the denial of an agent that cannot ask the servers what a token allows, and has no answer of theirs in its cache.
+	serversAway = "'primary-dc-down'"
 )
 
 // mayWantCertificate reports whether text may come from a connection that the server ended after the handshake for want of a certificate:
@@ -217,7 +219,7 @@ func (a *Agent) classifyStatus(e *Error, status api.StatusError) (hint string) {
 	case status.Code == http.StatusBadRequest, status.Code == http.StatusRequestEntityTooLarge:
 		e.kind = registry.ErrInvalid
 	case status.Code == http.StatusUnauthorized, status.Code == http.StatusForbidden:
-		if !strings.Contains(status.Body, notBootstrapped) {
+		if !isTooEarly(status.Body) {
 			e.kind = registry.ErrDenied
 		}
 	case status.Code == http.StatusInternalServerError:
@@ -234,9 +236,18 @@ func (a *Agent) Unavailable(what, why string) error {
 	return &Error{kind: registry.ErrUnavailable, text: fmt.Sprintf("consul at %s: %s: %s", a.Location, what, scrub.Line(why))}
 }
 
+// isTooEarly reports whether Consul denies a call only because it does not know yet what the token allows.
+func isTooEarly(why string) bool {
+	return strings.Contains(why, notBootstrapped) || strings.Contains(why, serversAway)
+}
+
 // Denied returns the failure of a call that the token does not allow, in Consul's words.
 func (a *Agent) Denied(what, why string) error {
-	return &Error{kind: registry.ErrDenied, text: fmt.Sprintf("consul at %s: %s: %s", a.Location, what, scrub.Line(a.config.Scrub(why)))}
+	kind := registry.ErrDenied
+	if isTooEarly(why) {
+		kind = registry.ErrUnavailable
+	}
+	return &Error{kind: kind, text: fmt.Sprintf("consul at %s: %s: %s", a.Location, what, scrub.Line(a.config.Scrub(why)))}
 }
 
 // Filtered returns the failure of a read of which the token allows only a part. Without it, that part would look like everything.
