@@ -85,17 +85,27 @@ func (c *etcdCluster) loseQuorum(ctx context.Context, rng *rand.Rand) error {
 	return nil
 }
 
+// operatorTimeout bounds what an operator does. A call at a member that hangs would never end.
+const operatorTimeout = 30 * time.Second
+
 // compact compacts the history while a member is paused, so that the watches there miss it.
 func (c *etcdCluster) compact(ctx context.Context, rng *rand.Rand) error {
-	paused := c.follower(rng)
+	leader, paused := c.Leader(), c.follower(rng)
 	paused.Stop()
 	defer paused.Continue()
 	pause(ctx, rng, 0, 5*time.Second)
-	got, err := c.operator.Get(ctx, "no-such-key")
+	ctx, cancel := context.WithTimeout(ctx, operatorTimeout)
+	defer cancel()
+	operator, err := clientv3.New(clientv3.Config{Endpoints: []string{leader.Addr()}}) // c.operator may use the paused member
 	if err != nil {
 		return err
 	}
-	_, err = c.operator.Compact(ctx, got.Header.Revision)
+	defer operator.Close()
+	got, err := operator.Get(ctx, "no-such-key")
+	if err != nil {
+		return err
+	}
+	_, err = operator.Compact(ctx, got.Header.Revision)
 	return err
 }
 
@@ -114,6 +124,8 @@ func (c *etcdCluster) entry(ctx context.Context, rng *rand.Rand) (key string, le
 }
 
 func (c *etcdCluster) revoke(ctx context.Context, rng *rand.Rand) error {
+	ctx, cancel := context.WithTimeout(ctx, operatorTimeout)
+	defer cancel()
 	_, lease, err := c.entry(ctx, rng)
 	if err != nil {
 		return err
@@ -123,6 +135,8 @@ func (c *etcdCluster) revoke(ctx context.Context, rng *rand.Rand) error {
 }
 
 func (c *etcdCluster) deleteEntry(ctx context.Context, rng *rand.Rand) error {
+	ctx, cancel := context.WithTimeout(ctx, operatorTimeout)
+	defer cancel()
 	key, _, err := c.entry(ctx, rng)
 	if err != nil {
 		return err
